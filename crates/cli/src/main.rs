@@ -1,0 +1,2 @@
+//! The binary `flott`.
+fn main() {}

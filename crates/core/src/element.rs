@@ -1,0 +1,57 @@
+//! What travels on an edge: batches, and the signals between them.
+
+use crate::batch::ChangeBatch;
+use crate::ids::CheckpointId;
+use crate::time::EventTime;
+
+/// One item on an edge. FIFO: a signal never overtakes a batch, except an unaligned barrier,
+/// and what it overtakes is in the checkpoint.
+#[derive(Clone, Debug)]
+pub enum Element {
+    /// Rows.
+    Batch(ChangeBatch),
+    /// A signal between rows.
+    Signal(Signal),
+}
+
+/// What is said between rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// No row with an event time at or below this one follows (late rows excepted).
+    Watermark(EventTime),
+    /// This input takes no part in the combined watermark until [`Signal::Active`].
+    Idle,
+    /// This input takes part again.
+    Active,
+    /// A checkpoint passes.
+    Barrier(Barrier),
+    /// Carries the time at which a source emitted it, for latency statistics.
+    LatencyMarker {
+        /// Processing time of emission in milliseconds.
+        emitted_ms: i64,
+    },
+    /// No more rows. Barriers still follow: the final checkpoint passes after the data.
+    EndOfData,
+}
+
+/// A checkpoint barrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// When the coordinator triggered it: processing time in milliseconds.
+    pub triggered_ms: i64,
+    /// How the barrier travels and what it is for.
+    pub options: BarrierOptions,
+}
+
+/// How a barrier travels and what it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BarrierOptions {
+    /// At-least-once: channels are not held while barriers align.
+    pub at_least_once: bool,
+    /// A savepoint: always aligned, never subsumed.
+    pub savepoint: bool,
+    /// The checkpoint after the end of all data; tasks finish once it is complete.
+    pub last: bool,
+}

@@ -1,0 +1,27 @@
+//! Nouns and contracts of Flott: every crate imports this one, and it imports none of them.
+//!
+//! No I/O, no threads, no async runtime, no clock: what happens at the edge comes in through traits.
+
+pub mod batch;
+pub mod config;
+pub mod element;
+pub mod error;
+pub mod ids;
+pub mod key_group;
+pub mod keys;
+pub mod metrics;
+pub mod operator;
+pub mod registry;
+pub mod sink;
+pub mod snapshot;
+pub mod source;
+pub mod state;
+pub mod time;
+pub mod types;
+
+pub use batch::{ChangeBatch, RowKind, RowKinds};
+pub use element::{Barrier, Element, Signal};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{CheckpointId, JobId, OperatorId, SubtaskId, VertexId};
+pub use key_group::{KeyGroup, KeyGroupRange};
+pub use time::{Clock, EventTime};

@@ -1,0 +1,91 @@
+//! Where connectors make themselves known: the only way from an option string to code.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Configuration;
+use crate::error::{Error, Result};
+use crate::sink::{ChangelogMode, Sink};
+use crate::source::Source;
+use crate::types::{Column, DataType};
+
+/// A table as the catalog knows it, reduced to what a connector needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableSpec {
+    /// Full name, for messages.
+    pub name: String,
+    /// The physical columns, then the metadata columns that are read or written, in the order rows have.
+    pub columns: Vec<Column>,
+    /// Options of the WITH clause, `connector` included.
+    pub options: BTreeMap<String, String>,
+    /// Primary key columns.
+    pub primary_key: Vec<usize>,
+    /// Partition columns (PARTITIONED BY).
+    pub partition_keys: Vec<usize>,
+    /// For sinks: what the query produces after adaptation.
+    pub input_mode: ChangelogMode,
+}
+
+/// One option of a connector or format: the table from which checks, messages and docs come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionSpec {
+    /// Flink's key. A `#` stands for a column name, as in `fields.#.min`.
+    pub key: &'static str,
+    /// `STRING`, `INT`, `BIGINT`, `BOOLEAN`, `DURATION`, `MEMORY`, `DOUBLE`, or `ENUM(a|b)`.
+    pub kind: &'static str,
+    /// Default in words; empty when there is none.
+    pub default: &'static str,
+    /// Must be given.
+    pub required: bool,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+/// A connector, by its identifier.
+pub trait ConnectorFactory: Send + Sync {
+    /// The value of `connector`.
+    fn identifier(&self) -> &'static str;
+    /// Every option it knows, format options excluded: an unknown option is an error before anything runs.
+    fn options(&self) -> &'static [OptionSpec];
+    /// Metadata keys it can read, with their types.
+    fn metadata(&self, options: &BTreeMap<String, String>) -> Vec<(String, DataType)> {
+        let _ = options;
+        Vec::new()
+    }
+    /// Columns of a table declared without any (`nexmark` has a fixed schema); `None`: they must be declared.
+    fn default_columns(&self) -> Option<Vec<Column>> {
+        None
+    }
+    /// The source; an error of kind `User` when the connector cannot be read.
+    fn source(&self, table: &TableSpec, config: &Configuration) -> Result<Arc<dyn Source>>;
+    /// The sink; an error of kind `User` when the connector cannot be written.
+    fn sink(&self, table: &TableSpec, config: &Configuration) -> Result<Arc<dyn Sink>>;
+}
+
+/// All connectors of a process. Filled once by `launcher`, then shared.
+#[derive(Clone, Default)]
+pub struct Registry {
+    connectors: BTreeMap<&'static str, Arc<dyn ConnectorFactory>>,
+}
+
+impl Registry {
+    /// Adds a connector; the last one of a name wins.
+    pub fn register(&mut self, factory: Arc<dyn ConnectorFactory>) {
+        self.connectors.insert(factory.identifier(), factory);
+    }
+    /// The connector named by a table's options.
+    pub fn connector(&self, table: &str, options: &BTreeMap<String, String>) -> Result<&Arc<dyn ConnectorFactory>> {
+        let Some(name) = options.get("connector") else {
+            return Err(Error::user("table.no-connector", format!("table `{table}` has no option 'connector'"))
+                .hint(format!("add 'connector' = one of {}", self.names().join(", "))));
+        };
+        self.connectors.get(name.as_str()).ok_or_else(|| {
+            Error::user("table.unknown-connector", format!("table `{table}`: there is no connector '{name}'"))
+                .hint(format!("available: {}", self.names().join(", ")))
+        })
+    }
+    /// Names of all connectors.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.connectors.keys().copied().collect()
+    }
+}

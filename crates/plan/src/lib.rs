@@ -1,0 +1,13 @@
+//! Jobs as pure data: typed expressions, operator specs, and the way StreamGraph → JobGraph.
+//!
+//! Where the two front ends and the engine meet. Nothing here runs.
+
+pub mod expr;
+pub mod job_graph;
+pub mod spec;
+pub mod stream_graph;
+
+pub use expr::{Expr, ExprKind, Literal};
+pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
+pub use spec::{AggregateCall, AggregateFunction, JoinKind, OperatorSpec, SortKey, WindowKind, WindowSpec};
+pub use stream_graph::{NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};

@@ -1,0 +1,198 @@
+//! What the SQL operators are to do, as data. `operators` builds them, EXPLAIN prints them, `proto` will encode them.
+
+use flott_core::sink::ChangelogMode;
+use flott_core::types::{Column, DataType};
+use serde::{Deserialize, Serialize};
+
+use crate::expr::Expr;
+
+/// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum OperatorSpec {
+    /// Filter, then project.
+    Calc {
+        /// Rows where it is TRUE pass.
+        filter: Option<Expr>,
+        /// Output columns, over the input's columns.
+        projection: Vec<Expr>,
+    },
+    /// Appends `window_start`, `window_end` (TIMESTAMP(3)) and `window_time` to each row, once per window it falls into (not SESSION).
+    WindowAssign {
+        /// The windows.
+        window: WindowSpec,
+    },
+    /// Aggregates per window and group: fires once, when the watermark (or processing time) passes the window's end. Input is
+    /// append-only. Output: group columns, aggregates, window properties.
+    WindowAggregate {
+        /// The windows.
+        window: WindowSpec,
+        /// Group columns, window columns excluded.
+        group: Vec<usize>,
+        /// Aggregates.
+        aggregates: Vec<AggregateCall>,
+        /// Window columns to append, in this order.
+        properties: Vec<WindowProperty>,
+    },
+    /// Unbounded aggregation. Output: group columns, aggregates; a changelog.
+    GroupAggregate {
+        /// Group columns; none: one global row, which exists from the first input row on.
+        group: Vec<usize>,
+        /// Aggregates.
+        aggregates: Vec<AggregateCall>,
+        /// Whether the input retracts.
+        input_mode: ChangelogMode,
+        /// Whether `-U` rows are wanted downstream.
+        update_before: bool,
+        /// State of groups not touched for so long goes away (`table.exec.state.ttl`, or a hint).
+        ttl_ms: Option<i64>,
+    },
+    /// Regular join over the whole history of both sides.
+    Join {
+        /// Which unmatched rows appear.
+        kind: JoinKind,
+        /// Equi-join columns of the left input, as numbers of the left input.
+        left_keys: Vec<usize>,
+        /// Equi-join columns of the right input, as numbers of the right input.
+        right_keys: Vec<usize>,
+        /// The rest of the condition, over left columns followed by right columns.
+        condition: Option<Expr>,
+        /// Columns of the left input.
+        left: Vec<Column>,
+        /// Columns of the right input.
+        right: Vec<Column>,
+        /// What the left input holds.
+        left_mode: ChangelogMode,
+        /// What the right input holds.
+        right_mode: ChangelogMode,
+        /// State of rows older than this goes away.
+        ttl_ms: Option<i64>,
+    },
+    /// UNION ALL of two or more inputs with equal columns.
+    Union,
+    /// ORDER BY / LIMIT of a bounded input: emits at the end of data. Takes changelogs, emits append.
+    SortLimit {
+        /// Sort keys; none: LIMIT alone.
+        keys: Vec<SortKey>,
+        /// Rows to skip.
+        offset: u64,
+        /// Rows to emit; `None`: all.
+        limit: Option<u64>,
+        /// Columns of the input.
+        columns: Vec<Column>,
+    },
+    /// Drops `-U` rows before a sink that does not want them.
+    DropUpdateBefore,
+    /// Checks NOT NULL columns before a sink (`table.exec.sink.not-null-enforcer`).
+    NotNullEnforcer {
+        /// Columns to check with their names.
+        columns: Vec<(usize, String)>,
+        /// Drop the row (`DROP`) instead of failing the job (`ERROR`).
+        drop: bool,
+    },
+}
+
+/// One aggregate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AggregateCall {
+    /// The function.
+    pub function: AggregateFunction,
+    /// Argument columns; none for COUNT(*).
+    pub args: Vec<usize>,
+    /// Types of the arguments.
+    pub arg_types: Vec<DataType>,
+    /// DISTINCT.
+    pub distinct: bool,
+    /// FILTER (WHERE column), a BOOLEAN column: rows where it is TRUE count.
+    pub filter: Option<usize>,
+    /// Result type, Flink's: AVG(INT) is INT, SUM(INT) is INT, SUM(DECIMAL(p, s)) is DECIMAL(38, s) …
+    pub data_type: DataType,
+    /// Output name.
+    pub name: String,
+}
+
+/// Aggregate functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AggregateFunction {
+    /// COUNT(*) or COUNT(x)
+    Count,
+    /// SUM: NULL over no rows.
+    Sum,
+    /// AVG: integer for integers.
+    Avg,
+    /// MIN
+    Min,
+    /// MAX
+    Max,
+}
+
+/// Windows over a time attribute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WindowSpec {
+    /// The kind and its sizes.
+    pub kind: WindowKind,
+    /// The time attribute column.
+    pub time: usize,
+    /// Processing time instead of event time: `time` is then ignored.
+    pub processing_time: bool,
+    /// The attribute is TIMESTAMP_LTZ: windows are cut in this zone (`table.local-time-zone`).
+    pub zone: Option<String>,
+    /// PARTITION BY of SESSION; empty otherwise.
+    pub partition: Vec<usize>,
+}
+
+/// Kinds of windows; sizes in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WindowKind {
+    /// TUMBLE
+    Tumble {
+        /// Size.
+        size_ms: i64,
+        /// Offset of the grid.
+        offset_ms: i64,
+    },
+    /// HOP
+    Hop {
+        /// Size, a multiple of the slide.
+        size_ms: i64,
+        /// Slide.
+        slide_ms: i64,
+        /// Offset of the grid.
+        offset_ms: i64,
+    },
+    /// SESSION; a gap of exactly this length does not split.
+    Session {
+        /// Gap.
+        gap_ms: i64,
+    },
+}
+
+/// Columns a window adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WindowProperty {
+    /// `window_start`, TIMESTAMP(3)
+    Start,
+    /// `window_end`, TIMESTAMP(3)
+    End,
+    /// `window_time`, end − 1 ms, a time attribute
+    Time,
+}
+
+/// Kinds of regular joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinKind {
+    /// INNER
+    Inner,
+    /// LEFT OUTER
+    Left,
+}
+
+/// One ORDER BY key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SortKey {
+    /// Column.
+    pub column: usize,
+    /// DESC.
+    pub descending: bool,
+    /// NULLS FIRST. Flink's default: first when ascending, last when descending.
+    pub nulls_first: bool,
+}
