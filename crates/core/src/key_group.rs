@@ -24,6 +24,13 @@ pub fn key_group_of(hash: u64, max_parallelism: u32) -> KeyGroup {
     (((hash >> 32) * u64::from(max_parallelism)) >> 32) as KeyGroup
 }
 
+/// `hash` moved into `group`, its low half kept: for keys that live with another key, such as the distinct values of a group.
+#[inline]
+pub fn hash_in_group(hash: u64, group: KeyGroup, max_parallelism: u32) -> u64 {
+    let high = (u64::from(group) << 32).div_ceil(u64::from(max_parallelism));
+    (high << 32) | (hash & 0xFFFF_FFFF)
+}
+
 /// The subtask that owns `group`: Flink's formula.
 #[inline]
 pub fn subtask_of(group: KeyGroup, max_parallelism: u32, parallelism: u32) -> u32 {
@@ -94,6 +101,16 @@ mod tests {
                     next = r.end;
                 }
                 assert_eq!(next, max);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hash_moves_into_any_group() {
+        for max in [1u32, 7, 128, 1000, 32_768] {
+            for group in [0, max / 3, max - 1].map(|g| g as KeyGroup) {
+                let moved = hash_in_group(0x0123_4567_89ab_cdef, group, max);
+                assert_eq!((key_group_of(moved, max), moved as u32), (group, 0x89ab_cdef));
             }
         }
     }

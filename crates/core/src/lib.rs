@@ -4,6 +4,7 @@
 
 pub mod batch;
 pub mod config;
+pub mod crash_point;
 pub mod element;
 pub mod error;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod sink;
 pub mod snapshot;
 pub mod source;
 pub mod state;
+pub mod text;
 pub mod time;
 pub mod types;
 

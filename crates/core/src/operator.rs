@@ -93,6 +93,11 @@ pub trait Operator: Send {
         let _ = (notification, ctx);
         Ok(())
     }
+    /// Whether everything that completed checkpoints promised has happened. A task does not finish before: a sink whose
+    /// commit is being retried says no.
+    fn is_settled(&self) -> bool {
+        true
+    }
 }
 
 /// What an operator is given with every call.

@@ -1,1 +1,14 @@
-//! Placeholder while the first slice is written.
+//! Binds Flink's functions to types and compiles `plan`'s expressions to vectorised ones over Arrow; never parses SQL and never reads a clock.
+//!
+//! Two halves: [`bind_call`], [`bind_cast`], [`bind_case`] and friends give an expression its types and implicit casts, as Flink's
+//! validator does; [`CompiledExpr`] and [`CompiledCalc`] evaluate typed expressions column at a time.
+
+mod bind;
+mod compile;
+mod kernels;
+
+pub use bind::{
+    aggregate_type, bind_call, bind_case, bind_cast, common_type, constant_fold, function_names, is_deterministic,
+    is_implicit_cast,
+};
+pub use compile::{CompiledCalc, CompiledExpr, EvalContext};

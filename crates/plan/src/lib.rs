@@ -9,5 +9,8 @@ pub mod stream_graph;
 
 pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
-pub use spec::{AggregateCall, AggregateFunction, JoinKind, OperatorSpec, SortKey, WindowKind, WindowSpec};
+pub use spec::{
+    AggregateCall, AggregateFunction, JoinKind, OperatorSpec, SortKey, SourceTransformSpec, WindowKind, WindowProperty,
+    WindowSpec,
+};
 pub use stream_graph::{NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};

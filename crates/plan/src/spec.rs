@@ -196,3 +196,17 @@ pub struct SortKey {
     /// NULLS FIRST. Flink's default: first when ascending, last when descending.
     pub nulls_first: bool,
 }
+
+/// What happens to the rows of a table source before anything else sees them. `operators` turns it into a
+/// `SourceTransformFactory`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceTransformSpec {
+    /// Columns as the connector gives them.
+    pub physical: Vec<Column>,
+    /// Output columns, over `physical`: plain columns and computed ones.
+    pub projection: Vec<Expr>,
+    /// Names and types of the output, one per projection.
+    pub output: Vec<Column>,
+    /// Event time: the rowtime column as a number of `output`, and the watermark (a timestamp) over the columns of `output`.
+    pub watermark: Option<(usize, Expr)>,
+}

@@ -1,1 +1,34 @@
-//! Placeholder while the first slice is written.
+//! The engine of one process: tasks as state machines, channels between them, barriers, watermarks, sources and sinks.
+//!
+//! Knows operators, connectors and state only through the contracts of `flott-core`; coordinates no checkpoint and starts
+//! no job: `launcher` does. See `docs/design/runtime.md`.
+
+pub mod aligner;
+pub mod alignment;
+mod chain;
+pub mod channel;
+mod driver;
+pub mod encoding;
+mod gate;
+mod head;
+mod mailbox;
+mod output;
+mod panics;
+pub mod sink;
+mod source_head;
+pub mod task;
+pub mod testing;
+pub mod valve;
+mod waker;
+
+pub use alignment::AlignmentGroup;
+pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, channel};
+pub use driver::spawn_task;
+pub use encoding::{decode_split, encode_split};
+pub use sink::{SinkOperator, SinkOptions};
+pub use source_head::SPLITS_STATE;
+pub use task::{
+    ChainedOperator, MailboxError, OutputSpec, SourceHeadSpec, Task, TaskCommand, TaskCut, TaskEvent, TaskHandle,
+    TaskHead, TaskListener, TaskOptions, TaskProgress, TaskSpec,
+};
+pub use waker::TaskWaker;

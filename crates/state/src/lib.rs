@@ -1,1 +1,16 @@
-//! Placeholder while the first slice is written.
+//! Keyed state: the memory backend, the canonical snapshot format, typed handles and timers for process functions.
+//!
+//! Never does I/O itself: chunks go out and come in through `flott_core::snapshot`. Never asks the system for the time.
+
+pub mod contract;
+mod format;
+mod memory;
+mod ordered;
+mod rows;
+mod small_key;
+pub mod testing;
+pub mod timers;
+pub mod typed;
+
+pub use format::{FORMAT_NAME, FORMAT_VERSION};
+pub use memory::{MemoryBackendFactory, MemoryStateBackend};

@@ -1,0 +1,10 @@
+//! Where log lines go: standard error, as text. Never standard output, which belongs to results.
+
+use tracing_subscriber::EnvFilter;
+
+/// Installs the subscriber: warnings by default, more with each `-v`; `RUST_LOG` wins.
+pub fn init(verbose: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbose.min(3))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

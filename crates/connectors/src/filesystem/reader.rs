@@ -1,0 +1,160 @@
+//! The file source: lists splits, reads them block by block and decodes a batch a poll; never blocks for long.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitEnumerator, SplitReader};
+use flott_core::{ChangeBatch, Result};
+
+use super::input::{Input, Layout};
+use super::split::{FileSplit, list_files, parts};
+use crate::formats::{Block, Decoder, Format, RECORD_BYTES_MAX};
+use crate::pace::Pace;
+
+/// Rows of a batch at most.
+pub const BATCH_ROWS: usize = 4096;
+/// Blocks read in one poll at most.
+const BLOCKS_PER_POLL: usize = 8;
+
+/// Files as a source.
+pub struct FileSource(Arc<FileTable>);
+
+/// What enumerator and readers share.
+pub(super) struct FileTable {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    pub(super) layout: Layout,
+    pub(super) pace: Option<Pace>,
+    pub(super) split_bytes: u64,
+}
+
+impl FileSource {
+    pub(super) fn new(table: FileTable) -> Self {
+        FileSource(Arc::new(table))
+    }
+}
+
+impl Source for FileSource {
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
+        Ok(Box::new(FileEnumerator(self.0.clone())))
+    }
+
+    fn reader(&self, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
+        let decoder = self.0.format.decoder(&self.0.layout.decoded)?;
+        Ok(Box::new(FileReader { table: self.0.clone(), context, decoder, queue: VecDeque::new(), current: None }))
+    }
+}
+
+struct FileEnumerator(Arc<FileTable>);
+
+impl SplitEnumerator for FileEnumerator {
+    fn discover(&mut self, _: u32) -> Result<Vec<Split>> {
+        let mut splits = Vec::new();
+        for (path, bytes) in list_files(&self.0.path)? {
+            let parts = parts(&path, bytes, self.0.format.quote(), self.0.split_bytes)?;
+            splits.extend(parts.iter().map(FileSplit::encode));
+        }
+        Ok(splits)
+    }
+}
+
+struct Open {
+    id: Arc<str>,
+    input: Input,
+}
+
+struct FileReader {
+    table: Arc<FileTable>,
+    context: ReaderContext,
+    decoder: Box<dyn Decoder>,
+    queue: VecDeque<FileSplit>,
+    current: Option<Open>,
+}
+
+impl FileReader {
+    fn again(&self, in_ms: i64) -> ReaderEvent {
+        ReaderEvent::Wait { until_ms: self.context.clock.now_ms().saturating_add(in_ms) }
+    }
+
+    /// Decodes up to `rows_max` rows of the open split; the second value says whether the split has ended.
+    fn read(&mut self, rows_max: usize) -> Result<(usize, bool)> {
+        let Some(Open { input, .. }) = &mut self.current else { return Ok((0, true)) };
+        if !input.settle()? {
+            return Ok((0, false));
+        }
+        for _ in 0..BLOCKS_PER_POLL {
+            let stop = input.split.end.saturating_sub(input.split.offset);
+            let stop = usize::try_from(stop).unwrap_or(usize::MAX);
+            if stop == 0 {
+                return Ok((0, true));
+            }
+            let block = Block { data: input.data(), last: input.eof, stop, rows_max };
+            let done = self.decoder.decode(block).map_err(|bad| {
+                let line = input.line_number(bad.line);
+                bad.into_error(format_args!("file '{}', line {line}", input.split.path.display()))
+            })?;
+            input.advance(done.consumed, done.lines);
+            self.context.metrics.bytes.add(done.consumed as u64);
+            self.context.metrics.bad_skipped.add(done.skipped);
+            if self.decoder.rows() > 0 {
+                return Ok((self.decoder.rows(), false));
+            }
+            if input.eof {
+                return Ok((0, input.data().is_empty() || done.consumed == 0));
+            }
+            debug_assert!(input.data().len() <= 2 * RECORD_BYTES_MAX, "a decoder gives up on longer records");
+            input.fill()?;
+        }
+        Ok((0, false))
+    }
+}
+
+impl SplitReader for FileReader {
+    fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
+        for split in &splits {
+            self.queue.push_back(FileSplit::decode(split)?);
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<ReaderEvent> {
+        if self.current.is_none() {
+            let Some(split) = self.queue.pop_front() else { return Ok(ReaderEvent::Drained) };
+            let id = split.id().into();
+            self.current = Some(Open { id, input: Input::open(split, self.table.format.skips_first_line())? });
+        }
+        let rows_max = match &self.table.pace {
+            None => BATCH_ROWS,
+            Some(pace) => match pace.take(self.context.clock.now_nanos(), BATCH_ROWS) {
+                Ok(rows) => rows,
+                Err(wait_ms) => return Ok(self.again(wait_ms)),
+            },
+        };
+        let (rows, ended) = self.read(rows_max)?;
+        if let Some(pace) = &self.table.pace {
+            pace.give_back(rows_max - rows);
+        }
+        let Some(open) = &self.current else { return Ok(ReaderEvent::Drained) };
+        if rows > 0 {
+            let columns = self.decoder.finish()?;
+            let batch = self.table.layout.complete(&open.input.split.path, columns, rows)?;
+            return Ok(ReaderEvent::Rows { split: open.id.clone(), batch: ChangeBatch::append(batch) });
+        }
+        if ended {
+            let split = open.id.clone();
+            self.current = None;
+            return Ok(ReaderEvent::SplitFinished { split });
+        }
+        Ok(self.again(0))
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>> {
+        let open = self.current.iter().map(|open| open.input.position().encode());
+        Ok(open.chain(self.queue.iter().map(FileSplit::encode)).collect())
+    }
+}

@@ -1,0 +1,171 @@
+//! Text formats: rows to bytes and back, a batch at a time; never opens a file.
+
+pub mod csv;
+pub mod csv_encode;
+pub mod json;
+pub mod json_encode;
+pub mod text;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use flott_core::registry::{OptionSpec, TableSpec};
+use flott_core::types::Column;
+use flott_core::{Error, Result};
+
+use crate::options::{TableOptions, option};
+
+pub use csv::CsvOptions;
+pub use json::JsonOptions;
+
+/// Longest record that is read, so that an unclosed quote cannot fill the memory.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// A format with its options.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// Comma-separated values.
+    Csv(CsvOptions),
+    /// One JSON object a line.
+    Json(JsonOptions),
+}
+
+/// What [`Decoder::decode`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read: always whole records.
+    pub consumed: usize,
+    /// Line ends among them.
+    pub lines: u64,
+    /// Rows appended.
+    pub rows: usize,
+    /// Bad records left out because an option says so.
+    pub skipped: u64,
+}
+
+/// A record that is not what the table declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRecord {
+    /// Line within the block, from 0.
+    pub line: u64,
+    /// The column, if the fault is in one.
+    pub field: Option<String>,
+    /// What was found and what was expected, as a sentence without a subject.
+    pub problem: String,
+    /// The option that would skip it.
+    pub skip_option: &'static str,
+}
+
+impl BadRecord {
+    /// The error for users; `place` names file and line.
+    pub fn into_error(self, place: impl std::fmt::Display) -> Error {
+        let field = self.field.map(|f| format!(", field `{f}`")).unwrap_or_default();
+        let error = Error::user("format.bad-record", format!("{place}{field}: {}", self.problem));
+        error.hint(format!("correct the record, or set '{}' = 'true' to skip and count bad records", self.skip_option))
+    }
+}
+
+/// What part of a block to decode.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// The bytes; the first one begins a record.
+    pub data: &'a [u8],
+    /// Nothing follows `data`.
+    pub last: bool,
+    /// Records that begin at or after this byte belong to somebody else.
+    pub stop: usize,
+    /// At most so many rows.
+    pub rows_max: usize,
+}
+
+/// Turns bytes into columns. After an error the builders hold the rows before the bad record.
+pub trait Decoder: Send {
+    /// Decodes whole records until the block or the limit ends.
+    fn decode(&mut self, block: Block<'_>) -> Result<Progress, BadRecord>;
+    /// Rows decoded since the last [`Self::finish`].
+    fn rows(&self) -> usize;
+    /// The columns of these rows.
+    fn finish(&mut self) -> Result<Vec<ArrayRef>>;
+}
+
+/// Turns columns into bytes.
+pub trait Encoder: Send {
+    /// Appends the rows of `batch`, one record each.
+    fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()>;
+}
+
+/// The option that names the format.
+pub const FORMAT_OPTION: OptionSpec = option("format", "ENUM(csv|json)", "", true, "How rows are written as bytes.");
+
+impl Format {
+    /// The options of the format named by the table, or an error that lists the formats.
+    pub fn options_of(table: &TableSpec) -> Result<&'static [OptionSpec]> {
+        match table.options.get("format").map(String::as_str) {
+            Some("csv") => Ok(csv::OPTIONS),
+            Some("json") => Ok(json::OPTIONS),
+            Some(other) => Err(Error::user(
+                "table.unknown-format",
+                format!("table `{}`: there is no format '{other}'", table.name),
+            )
+            .hint("available: csv, json")),
+            None => Err(Error::user(
+                "table.missing-option",
+                format!("table `{}`: the option 'format' is missing", table.name),
+            )
+            .hint("add 'format' = 'csv' or 'json'")),
+        }
+    }
+
+    /// Reads the format and its options.
+    pub fn read(options: &TableOptions<'_>) -> Result<Self> {
+        match options.text("format") {
+            Some("csv") => CsvOptions::read(options).map(Format::Csv),
+            _ => JsonOptions::read(options).map(Format::Json),
+        }
+    }
+
+    /// `csv` or `json`: also the suffix of files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Format::Csv(_) => "csv",
+            Format::Json(_) => "json",
+        }
+    }
+
+    /// A decoder of `columns`.
+    pub fn decoder(&self, columns: &[Column]) -> Result<Box<dyn Decoder>> {
+        Ok(match self {
+            Format::Csv(options) => Box::new(csv::CsvDecoder::new(options.clone(), columns)?),
+            Format::Json(options) => Box::new(json::JsonDecoder::new(options.clone(), columns)?),
+        })
+    }
+
+    /// An encoder of `columns`.
+    pub fn encoder(&self, columns: &[Column]) -> Result<Box<dyn Encoder>> {
+        Ok(match self {
+            Format::Csv(options) => Box::new(csv_encode::CsvEncoder::new(options.clone(), columns)?),
+            Format::Json(options) => Box::new(json_encode::JsonEncoder::new(options.clone(), columns)?),
+        })
+    }
+
+    /// The character that makes a line end part of a field, if the format has one.
+    pub fn quote(&self) -> Option<u8> {
+        match self {
+            Format::Csv(options) => options.quote,
+            Format::Json(_) => None,
+        }
+    }
+
+    /// Whether the first line of a file is not a record.
+    pub fn skips_first_line(&self) -> bool {
+        matches!(self, Format::Csv(options) if options.ignore_first_line)
+    }
+}
+
+/// At most 80 characters of what was found, for messages.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
+    let mut short: String = text.chars().take(80).collect();
+    if text.chars().nth(80).is_some() {
+        short.push('…');
+    }
+    short
+}

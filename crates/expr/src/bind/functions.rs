@@ -1,0 +1,242 @@
+//! The table of functions with fixed parameters, and the lookup with its "did you mean"; functions whose types depend on arguments are in `special`.
+
+use flott_core::types::{DataType, TypeKind};
+use flott_core::{Error, Result};
+use flott_plan::expr::Expr;
+
+use super::{any_nullable, implicit_cast, mismatch, special};
+
+/// What a parameter takes.
+#[derive(Clone, Copy)]
+enum P {
+    /// CHAR or VARCHAR.
+    Str,
+    /// An integer, cast to INT.
+    Int,
+    /// An integer, cast to BIGINT.
+    Big,
+    /// Any number, cast to DOUBLE.
+    Double,
+    /// BOOLEAN.
+    Bool,
+    /// DATE or a timestamp; a string is read as TIMESTAMP(3).
+    Time,
+}
+
+/// When the result can be NULL.
+#[derive(Clone, Copy)]
+enum Nulls {
+    /// When an argument can.
+    Args,
+    /// Also for arguments that are not NULL.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// One function: names (the first is canonical), parameters, how many of them are required, result, nullability, whether the last repeats.
+struct Function {
+    names: &'static [&'static str],
+    params: &'static [P],
+    required: usize,
+    repeats: bool,
+    result: TypeKind,
+    nulls: Nulls,
+}
+
+const fn f(
+    names: &'static [&'static str],
+    params: &'static [P],
+    required: usize,
+    result: TypeKind,
+    nulls: Nulls,
+) -> Function {
+    Function { names, params, required, repeats: false, result, nulls }
+}
+
+const fn repeating(names: &'static [&'static str], params: &'static [P], required: usize, result: TypeKind) -> Function {
+    Function { names, params, required, repeats: true, result, nulls: Nulls::Args }
+}
+
+use P::{Big, Bool, Double, Int, Str, Time};
+use TypeKind::{BigInt, Boolean};
+
+const STRING: TypeKind = TypeKind::STRING;
+
+static FUNCTIONS: &[Function] = &[
+    f(&["AND"], &[Bool, Bool], 2, Boolean, Nulls::Args),
+    f(&["OR"], &[Bool, Bool], 2, Boolean, Nulls::Args),
+    f(&["NOT"], &[Bool], 1, Boolean, Nulls::Args),
+    f(&["IS TRUE"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["IS NOT TRUE"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["IS FALSE"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["IS NOT FALSE"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["IS UNKNOWN"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["IS NOT UNKNOWN"], &[Bool], 1, Boolean, Nulls::Never),
+    f(&["POWER"], &[Double, Double], 2, TypeKind::Double, Nulls::Args),
+    f(&["SQRT"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["EXP"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["LN"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["LOG"], &[Double, Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["LOG10"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["LOG2"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["SIN"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["COS"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["TAN"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["ASIN"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["ACOS"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["ATAN"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["ATAN2"], &[Double, Double], 2, TypeKind::Double, Nulls::Args),
+    f(&["DEGREES"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["RADIANS"], &[Double], 1, TypeKind::Double, Nulls::Args),
+    f(&["PI"], &[], 0, TypeKind::Double, Nulls::Never),
+    f(&["E"], &[], 0, TypeKind::Double, Nulls::Never),
+    f(&["LIKE"], &[Str, Str, Str], 2, Boolean, Nulls::Args),
+    f(&["NOT LIKE"], &[Str, Str, Str], 2, Boolean, Nulls::Args),
+    f(&["UPPER"], &[Str], 1, STRING, Nulls::Args),
+    f(&["LOWER"], &[Str], 1, STRING, Nulls::Args),
+    f(&["INITCAP"], &[Str], 1, STRING, Nulls::Args),
+    f(&["REVERSE"], &[Str], 1, STRING, Nulls::Args),
+    f(&["CHAR_LENGTH", "CHARACTER_LENGTH", "LENGTH"], &[Str], 1, TypeKind::Int, Nulls::Args),
+    f(&["OCTET_LENGTH"], &[Str], 1, TypeKind::Int, Nulls::Args),
+    f(&["ASCII"], &[Str], 1, TypeKind::Int, Nulls::Args),
+    f(&["CHR"], &[Big], 1, STRING, Nulls::Args),
+    f(&["SUBSTRING", "SUBSTR"], &[Str, Int, Int], 2, STRING, Nulls::Args),
+    f(&["TRIM", "BTRIM"], &[Str, Str], 1, STRING, Nulls::Args),
+    f(&["LTRIM"], &[Str, Str], 1, STRING, Nulls::Args),
+    f(&["RTRIM"], &[Str, Str], 1, STRING, Nulls::Args),
+    f(&["POSITION"], &[Str, Str], 2, TypeKind::Int, Nulls::Args),
+    f(&["LOCATE"], &[Str, Str, Int], 2, TypeKind::Int, Nulls::Args),
+    f(&["INSTR"], &[Str, Str], 2, TypeKind::Int, Nulls::Args),
+    f(&["REPLACE"], &[Str, Str, Str], 3, STRING, Nulls::Args),
+    f(&["OVERLAY"], &[Str, Str, Int, Int], 3, STRING, Nulls::Args),
+    f(&["REPEAT"], &[Str, Int], 2, STRING, Nulls::Args),
+    f(&["LPAD"], &[Str, Int, Str], 3, STRING, Nulls::Always),
+    f(&["RPAD"], &[Str, Int, Str], 3, STRING, Nulls::Always),
+    f(&["LEFT"], &[Str, Int], 2, STRING, Nulls::Args),
+    f(&["RIGHT"], &[Str, Int], 2, STRING, Nulls::Args),
+    f(&["SPLIT_INDEX"], &[Str, Str, Int], 3, STRING, Nulls::Always),
+    f(&["REGEXP"], &[Str, Str], 2, Boolean, Nulls::Args),
+    f(&["REGEXP_REPLACE"], &[Str, Str, Str], 3, STRING, Nulls::Always),
+    f(&["REGEXP_EXTRACT"], &[Str, Str, Int], 2, STRING, Nulls::Always),
+    f(&["STARTSWITH"], &[Str, Str], 2, Boolean, Nulls::Args),
+    f(&["ENDSWITH"], &[Str, Str], 2, Boolean, Nulls::Args),
+    repeating(&["CONCAT"], &[Str], 1, STRING),
+    repeating(&["CONCAT_WS"], &[Str, Str], 2, STRING),
+    f(&["DATE_FORMAT"], &[Time, Str], 2, STRING, Nulls::Args),
+    f(&["YEAR"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["QUARTER"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["MONTH"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["WEEK"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["DAYOFYEAR"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["DAYOFMONTH"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["DAYOFWEEK"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["HOUR"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["MINUTE"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["SECOND"], &[Time], 1, BigInt, Nulls::Args),
+    f(&["TO_TIMESTAMP"], &[Str, Str], 1, TypeKind::Timestamp(3), Nulls::Always),
+    f(&["TO_DATE"], &[Str, Str], 1, TypeKind::Date, Nulls::Always),
+    f(&["UNIX_TIMESTAMP"], &[Str, Str], 0, BigInt, Nulls::Args),
+    f(&["FROM_UNIXTIME"], &[Big, Str], 1, STRING, Nulls::Args),
+    f(&["PROCTIME"], &[], 0, TypeKind::TimestampLtz(3), Nulls::Never),
+    f(&["CURRENT_TIMESTAMP", "NOW", "CURRENT_ROW_TIMESTAMP"], &[], 0, TypeKind::TimestampLtz(3), Nulls::Never),
+    f(&["LOCALTIMESTAMP"], &[], 0, TypeKind::Timestamp(3), Nulls::Never),
+    f(&["CURRENT_DATE"], &[], 0, TypeKind::Date, Nulls::Never),
+    f(&["LOCALTIME", "CURRENT_TIME"], &[], 0, TypeKind::Time(0), Nulls::Never),
+];
+
+/// Binds a function of the table.
+pub(super) fn bind(name: &str, args: Vec<Expr>) -> Result<Expr> {
+    let Some(function) = FUNCTIONS.iter().find(|f| f.names.contains(&name)) else {
+        return Err(unknown(name));
+    };
+    let max = if function.repeats { usize::MAX } else { function.params.len() };
+    if args.len() < function.required || args.len() > max {
+        return Err(mismatch(name, &args, &function.signature(name)));
+    }
+    let mut nullable = match function.nulls {
+        Nulls::Args => any_nullable(&args),
+        Nulls::Always => true,
+        Nulls::Never => false,
+    };
+    if function.names[0] == "CONCAT_WS" {
+        nullable = args[0].data_type.nullable;
+    }
+    let mut cast = Vec::with_capacity(args.len());
+    for (i, arg) in args.iter().enumerate() {
+        let param = function.params[i.min(function.params.len() - 1)];
+        let Some(target) = param.target(&arg.data_type.kind) else {
+            return Err(mismatch(name, &args, &function.signature(name)));
+        };
+        cast.push(implicit_cast(arg.clone(), &target)?);
+    }
+    Ok(Expr::call(function.names[0], cast, DataType { kind: function.result.clone(), nullable }))
+}
+
+impl P {
+    /// What an argument of type `found` is cast to; `None` when it does not fit.
+    fn target(self, found: &TypeKind) -> Option<TypeKind> {
+        let null = *found == TypeKind::Null;
+        match self {
+            P::Str if null => Some(STRING),
+            P::Str if found.is_string() => Some(found.clone()),
+            P::Int if null || found.is_integer() => Some(TypeKind::Int),
+            P::Big if null || found.is_integer() => Some(BigInt),
+            P::Double if null || found.is_numeric() => Some(TypeKind::Double),
+            P::Bool if null || *found == Boolean => Some(Boolean),
+            P::Time if null || found.is_string() => Some(TypeKind::Timestamp(3)),
+            P::Time if found.is_timestamp() || matches!(found, TypeKind::Date | TypeKind::Time(_)) => Some(found.clone()),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            P::Str => "STRING",
+            P::Int | P::Big => "an integer",
+            P::Double => "a number",
+            P::Bool => "BOOLEAN",
+            P::Time => "a DATE, TIME or TIMESTAMP",
+        }
+    }
+}
+
+impl Function {
+    /// `SUBSTRING(STRING, an integer [, an integer])`
+    fn signature(&self, name: &str) -> String {
+        let mut out = format!("{name}(");
+        for (i, p) in self.params.iter().enumerate() {
+            if i >= self.required {
+                out.push('[');
+            }
+            if i > 0 {
+                out.push_str(", ");
+            }
+            out.push_str(p.name());
+        }
+        out.extend(std::iter::repeat_n(']', self.params.len() - self.required));
+        out.push_str(if self.repeats { ", …)" } else { ")" });
+        out
+    }
+}
+
+/// All names [`super::bind_call`] knows, sorted: what SHOW FUNCTIONS lists, operators included.
+pub fn function_names() -> Vec<&'static str> {
+    let table = FUNCTIONS.iter().flat_map(|f| f.names.iter().copied());
+    let mut names: Vec<&str> = table.chain(special::NAMES.iter().copied()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn unknown(name: &str) -> Error {
+    let error = Error::user("sql.function", format!("unknown function {name}"));
+    let nearest = function_names()
+        .into_iter()
+        .filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()))
+        .map(|n| (strsim::damerau_levenshtein(n, name), n))
+        .min();
+    match nearest {
+        Some((distance, n)) if distance <= 1 + name.len() / 3 => error.hint(format!("did you mean {n}?")),
+        _ => error.hint("SHOW FUNCTIONS lists what there is"),
+    }
+}

@@ -1,0 +1,46 @@
+//! Compiles typed expressions into a graph of shared nodes and evaluates it column at a time; never filters columns nobody reads.
+
+mod calc;
+mod frame;
+mod program;
+mod value;
+
+
+pub use calc::CompiledCalc;
+pub(crate) use program::Program;
+pub(crate) use value::{Value, array_to_literal};
+
+use arrow_array::{ArrayRef, RecordBatch};
+use flott_core::Result;
+use flott_core::types::Column;
+use flott_plan::expr::Expr;
+
+use frame::Frame;
+
+/// What an expression may know beside its row.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalContext {
+    /// Now, for PROCTIME(), CURRENT_TIMESTAMP and friends, in milliseconds.
+    pub now_ms: i64,
+    /// The session's zone (`table.local-time-zone`).
+    pub zone: chrono_tz::Tz,
+}
+
+/// One expression, compiled.
+#[derive(Debug)]
+pub struct CompiledExpr {
+    program: Program,
+}
+
+impl CompiledExpr {
+    /// Compiles `expr` over `columns`.
+    pub fn compile(expr: &Expr, columns: &[Column]) -> Result<Self> {
+        Ok(CompiledExpr { program: Program::compile(std::slice::from_ref(expr), columns)? })
+    }
+
+    /// The values for the rows of `batch`, one each.
+    pub fn evaluate(&self, batch: &RecordBatch, ctx: &EvalContext) -> Result<ArrayRef> {
+        let frame = Frame::root(&self.program, batch, ctx);
+        frame.eval(self.program.roots[0])?.into_array(batch.num_rows())
+    }
+}

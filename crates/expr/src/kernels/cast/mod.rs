@@ -1,0 +1,195 @@
+//! CAST and TRY_CAST between all pairs the binder lets through, with Flink's rules; each pair is chosen once, when compiled.
+
+mod number;
+pub(crate) mod parse;
+mod print;
+mod time;
+
+pub(crate) use number::decimal_to_double;
+pub(crate) use time::{from_longs as time_from_longs, longs as time_longs};
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::*;
+use arrow_array::*;
+use arrow_schema::Fields;
+use flott_core::types::TypeKind;
+use flott_core::{Error, Result};
+
+use super::lift::{text, try_rows, try_rows_bool};
+use super::{Compiled, data_error};
+use crate::compile::{EvalContext, Value};
+
+/// Converts a column; the arguments are NULL-safe.
+pub(super) type Convert = Box<dyn Fn(&ArrayRef, &EvalContext) -> Result<ArrayRef> + Send + Sync>;
+
+/// The kernel of CAST from one type to another; `safe`: NULL instead of an error.
+pub(crate) fn kernel(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Compiled> {
+    let fallible = !safe && (from.is_string() && !to.is_string());
+    let convert = converter(from, to, safe)?;
+    Ok(Compiled { kernel: Box::new(move |args, _, ctx| convert(args[0].array(), ctx)), fallible })
+}
+
+fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
+    use TypeKind::*;
+    let arrow = to.to_arrow();
+    Ok(match (from, to) {
+        (Null, _) => Box::new(move |a, _| Ok(new_null_array(&arrow, a.len()))),
+        (a, Char(_) | VarChar(_)) => print::to_text(a, to),
+        (a, b) if a.to_arrow() == b.to_arrow() && !matches!(b, Timestamp(_) | TimestampLtz(_) | Row(_) | Array(_)) => {
+            Box::new(|a, _| Ok(Arc::clone(a)))
+        }
+        (Char(_) | VarChar(_), Binary(_) | VarBinary(_)) => {
+            Box::new(|a, _| Ok(Arc::new(a.as_string::<i32>().clone().into_parts_binary())))
+        }
+        (Char(_) | VarChar(_), _) => from_text(to.clone(), safe)?,
+        (Boolean, b) if b.is_numeric() => number::from_boolean(b)?,
+        (a, Boolean) if a.is_numeric() => number::to_boolean(a)?,
+        (a, b) if a.is_numeric() && b.is_numeric() => number::convert(a, b)?,
+        (a, IntervalDayTime) if a.is_integer() => number::convert(a, &BigInt)?,
+        (a, IntervalYearMonth) if a.is_integer() => number::convert(a, &Int)?,
+        (IntervalDayTime, b) if b.is_integer() => number::convert(&BigInt, b)?,
+        (IntervalYearMonth, b) if b.is_integer() => number::convert(&Int, b)?,
+        (Date | Time(_) | Timestamp(_) | TimestampLtz(_), Date | Time(_) | Timestamp(_) | TimestampLtz(_)) => {
+            time::convert(from, to)?
+        }
+        (Row(a), Row(b)) => row(a, b, safe)?,
+        (TypeKind::Array(a), TypeKind::Array(b)) => list(&a.kind, &b.kind, to, safe)?,
+        _ => return Err(Error::bug(format!("no kernel casts {from} to {to}"))),
+    })
+}
+
+/// Bytes of text without a copy.
+trait IntoBinary {
+    fn into_parts_binary(self) -> BinaryArray;
+}
+
+impl IntoBinary for StringArray {
+    fn into_parts_binary(self) -> BinaryArray {
+        let (offsets, values, nulls) = self.into_parts();
+        BinaryArray::new(offsets, values, nulls)
+    }
+}
+
+fn failed(found: &str, to: &TypeKind) -> Error {
+    let shown: String = found.chars().take(100).collect();
+    let expected = match to {
+        TypeKind::Boolean => "TRUE or FALSE",
+        TypeKind::Date => "yyyy-MM-dd",
+        TypeKind::Time(_) => "HH:mm:ss",
+        TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_) => "yyyy-MM-dd HH:mm:ss.SSS",
+        _ => "a number in its range",
+    };
+    data_error(format!("cannot cast '{shown}' to {to}"))
+        .detail(format!("expected {expected}"))
+        .hint("TRY_CAST gives NULL where CAST fails")
+}
+
+/// Reads each text by `read`; `None` from it is a failure.
+fn parsed<T: ArrowPrimitiveType>(
+    to: TypeKind,
+    safe: bool,
+    read: impl Fn(&str, &EvalContext) -> Option<T::Native> + Send + Sync + 'static,
+) -> Convert {
+    let arrow = to.to_arrow();
+    Box::new(move |a, ctx| {
+        let value = Value::Array(Arc::clone(a));
+        let source = text(&value)?;
+        let out = try_rows::<T>(&[&value], a.len(), |i| match read(source.value(i).trim(), ctx) {
+            Some(v) => Ok(Some(v)),
+            None if safe => Ok(None),
+            None => Err(failed(source.value(i), &to)),
+        })?;
+        Ok(Arc::new(out.with_data_type(arrow.clone())))
+    })
+}
+
+fn from_text(to: TypeKind, safe: bool) -> Result<Convert> {
+    let kind = to.clone();
+    Ok(match kind {
+        TypeKind::Boolean => Box::new(move |a, _| {
+            let value = Value::Array(Arc::clone(a));
+            let source = text(&value)?;
+            let out = try_rows_bool(&[&value], a.len(), |i| match parse::boolean(source.value(i).trim()) {
+                Some(v) => Ok(Some(v)),
+                None if safe => Ok(None),
+                None => Err(failed(source.value(i), &to)),
+            })?;
+            Ok(Arc::new(out))
+        }),
+        TypeKind::TinyInt => parsed::<Int8Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
+        TypeKind::SmallInt => parsed::<Int16Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
+        TypeKind::Int => parsed::<Int32Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
+        TypeKind::BigInt => parsed::<Int64Type>(to, safe, |s, _| parse::integer(s)),
+        TypeKind::Float => parsed::<Float32Type>(to, safe, |s, _| parse::double(s).map(|d| d as f32)),
+        TypeKind::Double => parsed::<Float64Type>(to, safe, |s, _| parse::double(s)),
+        // A number with too many digits for the type is NULL; text that is no number is an error.
+        TypeKind::Decimal(p, s) => {
+            let arrow = to.to_arrow();
+            Box::new(move |a, _| {
+                let value = Value::Array(Arc::clone(a));
+                let source = text(&value)?;
+                let out = try_rows::<Decimal128Type>(&[&value], a.len(), |i| {
+                    match parse::decimal(source.value(i).trim(), p, s) {
+                        Some(number) => Ok(number),
+                        None if safe => Ok(None),
+                        None => Err(failed(source.value(i), &to)),
+                    }
+                })?;
+                Ok(Arc::new(out.with_data_type(arrow.clone())))
+            })
+        }
+        TypeKind::Date => parsed::<Date32Type>(to, safe, |s, _| {
+            let day = s.split([' ', 'T']).next().unwrap_or(s);
+            flott_core::text::parse_date(day)?.try_into().ok()
+        }),
+        TypeKind::Time(p) => parsed::<Time32MillisecondType>(to, safe, move |s, _| {
+            let nanos = flott_core::text::parse_time(s)?;
+            let step = 10i64.pow(9 - u32::from(p.min(3)));
+            i32::try_from(nanos / step * step / 1_000_000).ok()
+        }),
+        TypeKind::Timestamp(p) | TypeKind::TimestampLtz(p) => {
+            let zoned = matches!(to, TypeKind::TimestampLtz(_));
+            let read = move |s: &str, ctx: &EvalContext| {
+                let local = flott_core::text::parse_timestamp_units(s, p)?;
+                let per_second = flott_core::text::units_per_second(p);
+                Some(if zoned { super::zone::to_instant(ctx.zone, local, per_second) } else { local })
+            };
+            match p {
+                0..=3 => parsed::<TimestampMillisecondType>(to, safe, read),
+                4..=6 => parsed::<TimestampMicrosecondType>(to, safe, read),
+                _ => parsed::<TimestampNanosecondType>(to, safe, read),
+            }
+        }
+        other => return Err(Error::bug(format!("no kernel reads {other} from text"))),
+    })
+}
+
+type NamedType = (String, flott_core::types::DataType);
+
+fn row(from: &[NamedType], to: &[NamedType], safe: bool) -> Result<Convert> {
+    let parts = from.iter().zip(to).map(|(a, b)| match a.1.kind == b.1.kind {
+        true => Ok(Box::new(|a: &ArrayRef, _: &EvalContext| Ok(Arc::clone(a))) as Convert),
+        false => converter(&a.1.kind, &b.1.kind, safe),
+    });
+    let parts = parts.collect::<Result<Vec<_>>>()?;
+    let fields: Fields = to.iter().map(|(n, t)| t.to_field(n)).collect();
+    Ok(Box::new(move |a, ctx| {
+        let source = a.as_struct();
+        let columns = parts.iter().zip(source.columns()).map(|(f, c)| f(c, ctx)).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(StructArray::try_new(fields.clone(), columns, source.nulls().cloned())?))
+    }))
+}
+
+fn list(from: &TypeKind, to: &TypeKind, whole: &TypeKind, safe: bool) -> Result<Convert> {
+    let convert: Convert =
+        if from == to { Box::new(|a, _| Ok(Arc::clone(a))) } else { converter(from, to, safe)? };
+    let arrow_schema::DataType::List(field) = whole.to_arrow() else { return Err(Error::bug("an ARRAY is a list")) };
+    Ok(Box::new(move |a, ctx| {
+        let source = a.as_list::<i32>();
+        let values = convert(source.values(), ctx)?;
+        let nulls = source.nulls().cloned();
+        Ok(Arc::new(ListArray::try_new(Arc::clone(&field), source.offsets().clone(), values, nulls)?))
+    }))
+}

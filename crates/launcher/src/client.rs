@@ -1,0 +1,197 @@
+//! Submits a job to this process and follows it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flott_checkpoint::metadata::{JobDescription, OperatorInfo, graph_fit};
+use flott_checkpoint::{CheckpointCoordinator, CheckpointDirectory, JobStorage, RestartStrategy, StorageOptions};
+use flott_core::config::{Configuration, keys};
+use flott_core::error::{Error, Result};
+use flott_core::ids::{CheckpointId, JobId};
+use flott_core::time::{SharedClock, SystemClock};
+use flott_plan::job_graph::JobGraph;
+use flott_plan::stream_graph::StreamGraph;
+
+use crate::job_master::{EVENTS_MAX, JobEvent, JobMaster, JobMasterParts, Restore};
+use crate::options::{JobOptions, RestoreFrom, job_id_of};
+use crate::progress::{JobBoard, JobStatus, Progress};
+
+/// What surrounds a job: the clock, and switches that only tests touch.
+#[derive(Clone)]
+pub struct Environment {
+    /// Time.
+    pub clock: SharedClock,
+    /// Test-only: publication does not fence older generations off. The crash harness must then find lost or doubled rows.
+    pub fence_disabled: bool,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Environment { clock: SystemClock::shared(), fence_disabled: false }
+    }
+}
+
+/// A submitted job. Dropping it does not stop the job.
+pub struct JobClient {
+    job: JobId,
+    name: String,
+    restored: Option<CheckpointId>,
+    already_finished: bool,
+    notices: Vec<String>,
+    board: Arc<JobBoard>,
+    sender: SyncSender<JobEvent>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl JobClient {
+    /// The job.
+    pub fn job_id(&self) -> JobId {
+        self.job
+    }
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// The checkpoint it was started from.
+    pub fn restored_from(&self) -> Option<CheckpointId> {
+        self.restored
+    }
+    /// Whether that checkpoint says that all data had been read: nothing is left to do.
+    pub fn was_finished(&self) -> bool {
+        self.already_finished
+    }
+    /// What the user should know about the start.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+    /// Where it stands.
+    pub fn status(&self) -> JobStatus {
+        self.board.status()
+    }
+    /// Its figures.
+    pub fn progress(&self) -> Progress {
+        self.board.progress()
+    }
+    /// Failures that it recovered from, oldest first, at most 16.
+    pub fn failures(&self) -> Vec<Error> {
+        self.board.failures()
+    }
+    /// Waits for the end, `timeout` at most.
+    pub fn wait(&self, timeout: Duration) -> JobStatus {
+        self.board.wait(timeout)
+    }
+    /// Asks it to stop.
+    pub fn cancel(&self) {
+        let _ = self.sender.send(JobEvent::Cancel);
+    }
+    /// Waits for the end and for the threads of the job.
+    pub fn join(mut self) -> JobStatus {
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                self.board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
+            }
+        }
+        self.board.status()
+    }
+}
+
+/// Starts `graph` in this process.
+pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environment) -> Result<JobClient> {
+    let options = JobOptions::from_config(config);
+    let name = graph.name.clone().or_else(|| config.string(keys::PIPELINE_NAME)).unwrap_or_else(|| "flott job".into());
+    let mut graph = JobGraph::build(graph, &name, options.graph)?;
+    let storage_options = StorageOptions {
+        inline_threshold_bytes: options.inline_threshold_bytes,
+        num_retained: options.num_retained,
+        fence_disabled: environment.fence_disabled,
+        clock: Arc::clone(&environment.clock),
+        ..StorageOptions::default()
+    };
+    let directory = CheckpointDirectory::open(options.checkpoint_dir.as_deref(), storage_options.clone())?;
+    let job = match job_id_of(config)? {
+        Some(id) => id,
+        None => directory.job_id(&name)?,
+    };
+    let storage = Arc::new(directory.job(job));
+    let mut notices = Vec::new();
+    let generation = storage.begin_generation()?;
+    let restore = restore_point(&storage, &options, storage_options, &mut notices)?;
+    if let (Some(r), None) = (&restore, options.graph.max_parallelism) {
+        // Automatic max parallelism follows the checkpoint: key groups are fixed once state exists.
+        graph.max_parallelism = r.metadata.max_parallelism;
+    }
+    let description = describe(job, &name, &graph);
+    if let Some(r) = &restore {
+        notices.extend(graph_fit(&r.metadata, &description, options.ignore_unclaimed)?);
+    }
+    notices.extend(storage.clean_up_orphans()?);
+    let names = graph.vertices.iter().map(|v| (v.id, v.name.clone())).collect();
+    let board = Arc::new(JobBoard::default());
+    let (sender, events) = sync_channel(EVENTS_MAX);
+    let client_restore = restore.as_ref().map(|r| (r.metadata.checkpoint, r.metadata.last));
+    let parts = JobMasterParts {
+        coordinator: CheckpointCoordinator::new(options.checkpoint.clone(), generation.next_checkpoint, names),
+        restart: RestartStrategy::new(options.restart.clone()),
+        graph,
+        description,
+        options,
+        config: Arc::new(config.clone()),
+        storage,
+        generation: generation.number,
+        restore,
+        clock: Arc::clone(&environment.clock),
+        board: Arc::clone(&board),
+    };
+    let master = JobMaster::new(parts, sender.clone(), events)?;
+    let thread = std::thread::Builder::new()
+        .name("job-master".into())
+        .spawn(move || master.run())
+        .map_err(|e| Error::retry("job.threads", format!("cannot start a thread: {e}")))?;
+    Ok(JobClient {
+        job,
+        name,
+        restored: client_restore.map(|(id, _)| id),
+        already_finished: client_restore.is_some_and(|(_, last)| last),
+        notices,
+        board,
+        sender,
+        thread: Some(thread),
+    })
+}
+
+/// The checkpoint to start from, chosen after older generations were fenced off.
+fn restore_point(
+    storage: &JobStorage,
+    options: &JobOptions,
+    storage_options: StorageOptions,
+    notices: &mut Vec<String>,
+) -> Result<Option<Restore>> {
+    let point = match &options.restore {
+        RestoreFrom::Nothing => None,
+        RestoreFrom::Latest => storage.choose_restore_point()?,
+        RestoreFrom::Path(path) => Some(flott_checkpoint::storage::load(path, storage_options)?),
+    };
+    let Some(point) = point else { return Ok(None) };
+    notices.extend(point.notices.iter().cloned());
+    let own = storage.adopt(&point);
+    let reader = point.chunk_reader();
+    Ok(Some(Restore { metadata: Arc::new(point.metadata), reader, own }))
+}
+
+fn describe(job: JobId, name: &str, graph: &JobGraph) -> JobDescription {
+    let operators = graph.vertices.iter().flat_map(|v| v.chain.iter().map(move |n| (v, n)));
+    let operators = operators.map(|(v, n)| OperatorInfo {
+        id: n.id,
+        name: n.node.name.clone(),
+        parallelism: v.parallelism,
+        max_parallelism: graph.max_parallelism,
+    });
+    JobDescription {
+        job,
+        name: name.to_owned(),
+        max_parallelism: graph.max_parallelism,
+        operators: operators.collect(),
+    }
+}

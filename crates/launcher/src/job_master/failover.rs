@@ -1,0 +1,176 @@
+//! Starts attempts and ends them: deployment, failure, restart, cancellation.
+
+use std::sync::Arc;
+
+use flott_checkpoint::{Event as CheckpointEvent, RestartDecision};
+use flott_core::error::{Error, ErrorKind, Result};
+use flott_runtime::TaskHandle;
+
+use super::{JobMaster, State, Then};
+use crate::deploy::Plan;
+use crate::progress::JobStatus;
+
+impl JobMaster {
+    /// Starts an attempt from the last published checkpoint.
+    pub(super) fn deploy(&mut self) -> Result<()> {
+        let restore = self.parts.restore.clone();
+        let plan = Plan {
+            job: self.parts.description.job,
+            graph: &self.parts.graph,
+            attempt: self.attempt,
+            run: self.parts.generation,
+            config: Arc::clone(&self.parts.config),
+            clock: Arc::clone(&self.parts.clock),
+            options: self.parts.options.task,
+            incremental: self.parts.options.incremental && restore.as_ref().is_none_or(|r| r.own),
+            restore: restore.as_ref(),
+        };
+        let mut deployment = plan.deploy(&self.listener())?;
+        let mut starts = Vec::new();
+        let mut started = || -> Result<()> {
+            for (vertex, enumerator) in &mut deployment.enumerators {
+                let unfinished = plan.unfinished_splits(enumerator.operator)?;
+                starts.push((*vertex, enumerator.start(unfinished)?));
+            }
+            Ok(())
+        };
+        let outcome = started();
+        self.tasks = deployment.tasks;
+        self.sources = deployment.sources;
+        self.enumerators = deployment.enumerators;
+        self.alive = self.tasks.len();
+        self.finished = 0;
+        self.state = State::Running { up: 0 };
+        self.parts.board.set_tasks(deployment.entries);
+        // The tasks run already: a source that cannot start is a failure of the attempt like any other.
+        outcome?;
+        for (vertex, assignments) in starts {
+            self.tell_vertex(vertex, assignments);
+        }
+        self.schedule_discovery();
+        Ok(())
+    }
+
+    fn schedule_discovery(&mut self) {
+        let shortest = self.enumerators.iter().filter_map(|(_, e)| e.discovery_interval_ms()).min();
+        self.next_discovery_ms = shortest.map(|ms| self.now() + i64::try_from(ms).unwrap_or(i64::MAX / 2));
+    }
+
+    /// Asks the enumerators for new splits.
+    pub(super) fn rediscover(&mut self) -> Result<()> {
+        let mut found = Vec::new();
+        for (vertex, enumerator) in &mut self.enumerators {
+            if enumerator.discovery_interval_ms().is_some() {
+                found.push((*vertex, enumerator.rediscover()?));
+            }
+        }
+        for (vertex, assignments) in found {
+            self.tell_vertex(vertex, assignments);
+        }
+        self.schedule_discovery();
+        Ok(())
+    }
+
+    /// The attempt failed; the first cause counts.
+    pub(super) fn on_failure(&mut self, e: Error) {
+        if e.kind() == ErrorKind::Cancelled || !matches!(self.state, State::Running { .. }) {
+            return;
+        }
+        tracing::warn!("job failed: {e}");
+        self.parts.board.failure(e.clone());
+        self.stop(Then::Recover(e));
+    }
+
+    /// The user wants it to stop.
+    pub(super) fn on_cancel(&mut self) {
+        match self.state {
+            State::Running { .. } | State::Stopping { .. } => self.stop(Then::Cancel),
+            State::Waiting { .. } => self.end(JobStatus::Canceled),
+            State::Done => {}
+        }
+    }
+
+    /// Stops all tasks; `then` when all have ended.
+    pub(super) fn stop(&mut self, then: Then) {
+        self.state = State::Stopping { then };
+        self.step(CheckpointEvent::Suspended);
+        self.tasks.iter().for_each(TaskHandle::cancel);
+        if self.alive == 0 {
+            self.all_ended();
+        }
+    }
+
+    /// A task ended.
+    pub(super) fn on_ended(&mut self) {
+        self.alive = self.alive.saturating_sub(1);
+        if self.alive == 0 {
+            self.all_ended();
+        }
+    }
+
+    fn all_ended(&mut self) {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Running { .. } if self.finished == self.tasks.len() => self.end(JobStatus::Finished),
+            State::Running { .. } => self.fail(Error::bug("all tasks ended, but not all of them finished")),
+            State::Stopping { then: Then::Cancel } => self.end(JobStatus::Canceled),
+            State::Stopping { then: Then::Recover(e) } => self.decide(e),
+            other => self.state = other,
+        }
+    }
+
+    /// Asks the restart strategy.
+    fn decide(&mut self, e: Error) {
+        // What is wrong in the input, or belongs to a newer process, stays wrong.
+        let hopeless = matches!(e.kind(), ErrorKind::Fenced | ErrorKind::Corrupt);
+        if hopeless {
+            return self.fail(e);
+        }
+        let now = self.now();
+        let random = self.parts.clock.now_nanos().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        match self.parts.restart.on_failure(now, random) {
+            RestartDecision::Restart { delay_ms } => {
+                tracing::warn!("restarting in {delay_ms} ms");
+                self.parts.board.restarted();
+                self.parts.board.set_status(JobStatus::Restarting);
+                self.state = State::Waiting { until_ms: now + delay_ms };
+            }
+            RestartDecision::GiveUp(reason) => {
+                tracing::warn!("{reason}");
+                self.fail(e);
+            }
+        }
+    }
+
+    /// Starts the next attempt.
+    pub(super) fn redeploy(&mut self) {
+        self.attempt += 1;
+        if let Err(e) = self.deploy() {
+            if matches!(self.state, State::Running { .. }) {
+                self.on_failure(e);
+            } else {
+                self.parts.board.failure(e.clone());
+                self.decide(e);
+            }
+        }
+    }
+
+    /// Gives up.
+    pub(super) fn fail(&mut self, e: Error) {
+        if matches!(self.state, State::Running { .. }) {
+            // Deployment failed half-way: the tasks that run are stopped first.
+            return self.on_failure(e);
+        }
+        self.end(JobStatus::Failed(e));
+    }
+
+    fn end(&mut self, status: JobStatus) {
+        self.step(CheckpointEvent::Stop);
+        if self.parts.options.discards_at(&status) {
+            if let Err(e) = self.parts.storage.discard_all(true) {
+                tracing::warn!("checkpoints were not removed: {e}");
+            }
+        }
+        self.state = State::Done;
+        self.parts.board.set_status(status);
+    }
+}

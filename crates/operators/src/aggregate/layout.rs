@@ -1,0 +1,278 @@
+//! Where each accumulator lies in a state row. Pure: built from the plan, the same plan gives the same layout.
+//!
+//! A row is an optional header of its owner, the number of rows of the group (i64), then the accumulators, 8 bytes aligned.
+//! Calls that need the same accumulator share it: `SUM(x)` and `AVG(x)` keep one sum and one count.
+
+use arrow_schema::DataType as Arrow;
+use flott_core::error::{Error, Result};
+use flott_core::types::TypeKind;
+use flott_plan::spec::{AggregateCall, AggregateFunction};
+
+use super::values::{Form, form_of};
+
+/// What an accumulator keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccKind {
+    /// i64.
+    Count,
+    /// Sum and count of non-NULL values. `single`: the sum is rounded to f32 at each step.
+    Sum {
+        /// Form of the sum.
+        form: Form,
+        /// FLOAT.
+        single: bool,
+    },
+    /// Count of non-NULL values and the least or greatest of them (beside the row for [`Form::Bytes`]).
+    Extreme {
+        /// MAX.
+        max: bool,
+        /// Form of the value.
+        form: Form,
+    },
+}
+
+/// Which rows an accumulator sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MaskSpec {
+    /// All.
+    All,
+    /// Those where the BOOLEAN column is TRUE.
+    Filter(usize),
+    /// Those that bring or take the last copy of a value.
+    Distinct {
+        /// Index of the distinct set.
+        set: usize,
+        /// Index of the filter within the set.
+        filter: usize,
+    },
+}
+
+/// One accumulator.
+#[derive(Clone, Debug)]
+pub(crate) struct Accumulator {
+    /// What it keeps.
+    pub kind: AccKind,
+    /// Argument columns; none for COUNT(*).
+    pub args: Vec<usize>,
+    /// Index into [`Layout::masks`].
+    pub mask: usize,
+    /// Where it begins in the row.
+    pub offset: usize,
+    /// Index among the values kept beside the row.
+    pub beside: Option<usize>,
+    /// Index among the value multisets (MIN/MAX of inputs that retract).
+    pub multiset: Option<usize>,
+    /// Its part of the state's schema text.
+    schema: String,
+}
+
+/// Values seen so far of one DISTINCT argument list, counted per filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DistinctSet {
+    /// Argument columns.
+    pub args: Vec<usize>,
+    /// One count each: no filter, or a BOOLEAN column.
+    pub filters: Vec<Option<usize>>,
+}
+
+/// One output column.
+#[derive(Clone, Debug)]
+pub(crate) struct OutputSpec {
+    /// The accumulator.
+    pub acc: usize,
+    /// What is made of it.
+    pub function: AggregateFunction,
+    /// Scale of a DECIMAL argument.
+    pub arg_scale: u8,
+    /// Type of the column.
+    pub arrow: Arrow,
+}
+
+/// The layout of state rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Bytes at the front that belong to the owner.
+    pub header: usize,
+    /// Bytes of a row.
+    pub width: usize,
+    /// Accumulators; the first counts the rows of the group.
+    pub accumulators: Vec<Accumulator>,
+    /// Distinct masks.
+    pub masks: Vec<MaskSpec>,
+    /// Distinct sets.
+    pub distinct: Vec<DistinctSet>,
+    /// Output columns.
+    pub outputs: Vec<OutputSpec>,
+    /// Number of values kept beside the row.
+    pub beside: usize,
+    /// Number of value multisets.
+    pub multisets: usize,
+}
+
+impl Layout {
+    /// The layout for `calls` over an input that `retracts` or does not.
+    pub(crate) fn new(calls: &[AggregateCall], retracts: bool, header: usize) -> Result<Layout> {
+        let mut layout = Layout {
+            header,
+            width: header,
+            accumulators: Vec::new(),
+            masks: vec![MaskSpec::All],
+            distinct: Vec::new(),
+            outputs: Vec::new(),
+            beside: 0,
+            multisets: 0,
+        };
+        layout.accumulator(AccKind::Count, &[], 0, retracts, "rows");
+        for call in calls {
+            layout.add(call, retracts)?;
+        }
+        Ok(layout)
+    }
+
+    fn add(&mut self, call: &AggregateCall, retracts: bool) -> Result<()> {
+        let kind = acc_kind(call)?;
+        // Duplicates change neither MIN nor MAX.
+        let distinct = call.distinct && !matches!(kind, AccKind::Extreme { .. }) && !call.args.is_empty();
+        let mask = match (distinct, call.filter) {
+            (true, filter) => self.distinct_mask(&call.args, filter),
+            (false, Some(column)) => MaskSpec::Filter(column),
+            (false, None) => MaskSpec::All,
+        };
+        let mask = self.masks.iter().position(|m| *m == mask).unwrap_or_else(|| {
+            self.masks.push(mask);
+            self.masks.len() - 1
+        });
+        // COUNT of a column that cannot be NULL is COUNT(*).
+        let never_null = call.arg_types.iter().all(|t| !t.nullable);
+        let args: &[usize] = if kind == AccKind::Count && never_null { &[] } else { &call.args };
+        let arg_type = call.arg_types.first().map(|t| t.kind.to_string()).unwrap_or_default();
+        let acc = self.accumulator(kind, args, mask, retracts, &arg_type);
+        let arg_scale = match call.arg_types.first().map(|t| &t.kind) {
+            Some(TypeKind::Decimal(_, s)) => *s,
+            _ => 0,
+        };
+        let arrow = call.data_type.kind.to_arrow();
+        self.outputs.push(OutputSpec { acc, function: call.function, arg_scale, arrow });
+        Ok(())
+    }
+
+    fn distinct_mask(&mut self, args: &[usize], filter: Option<usize>) -> MaskSpec {
+        let set = self.distinct.iter().position(|s| s.args == args).unwrap_or_else(|| {
+            self.distinct.push(DistinctSet { args: args.to_vec(), filters: Vec::new() });
+            self.distinct.len() - 1
+        });
+        let filters = &mut self.distinct[set].filters;
+        let filter = filters.iter().position(|f| *f == filter).unwrap_or_else(|| {
+            filters.push(filter);
+            filters.len() - 1
+        });
+        MaskSpec::Distinct { set, filter }
+    }
+
+    fn accumulator(&mut self, kind: AccKind, args: &[usize], mask: usize, retracts: bool, text: &str) -> usize {
+        let same = |a: &Accumulator| a.kind == kind && a.args == args && a.mask == mask;
+        if let Some(i) = self.accumulators.iter().position(same) {
+            return i;
+        }
+        let (mut beside, mut multiset) = (None, None);
+        if let AccKind::Extreme { form, .. } = kind {
+            if form == Form::Bytes {
+                beside = Some(self.beside);
+                self.beside += 1;
+            }
+            if retracts {
+                multiset = Some(self.multisets);
+                self.multisets += 1;
+            }
+        }
+        let schema = match kind {
+            AccKind::Count => "count".to_owned(),
+            AccKind::Sum { .. } => format!("sum,count:{text}"),
+            AccKind::Extreme { max, .. } => format!("count,{}:{text}", if max { "max" } else { "min" }),
+        };
+        let offset = self.width;
+        self.width += kind.width();
+        self.accumulators.push(Accumulator { kind, args: args.to_vec(), mask, offset, beside, multiset, schema });
+        self.accumulators.len() - 1
+    }
+
+    /// What the bytes of a row mean.
+    pub(crate) fn schema(&self) -> String {
+        let parts: Vec<&str> = self.accumulators.iter().map(|a| a.schema.as_str()).collect();
+        format!("header:{};{}", self.header, parts.join(";"))
+    }
+    /// Whether slices of a window can be merged from rows alone.
+    pub(crate) fn mergeable(&self) -> bool {
+        self.distinct.is_empty() && self.beside == 0
+    }
+    /// Number of rows of the group, from its image.
+    #[inline]
+    pub(crate) fn group_rows(&self, image: &[u8]) -> i64 {
+        read_i64(image, self.accumulators[0].offset)
+    }
+}
+
+impl AccKind {
+    fn width(self) -> usize {
+        match self {
+            AccKind::Count => 8,
+            AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => match form {
+                Form::Int | Form::Float => 16,
+                Form::Decimal => 24,
+                Form::Bytes => 8,
+            },
+        }
+    }
+}
+
+fn acc_kind(call: &AggregateCall) -> Result<AccKind> {
+    let Some(argument) = call.arg_types.first() else {
+        return match call.function {
+            AggregateFunction::Count => Ok(AccKind::Count),
+            _ => Err(Error::bug(format!("aggregate `{}` has no argument", call.name))),
+        };
+    };
+    let refuse = || {
+        let text = format!("aggregate `{}`: {:?} does not take an argument of type {}", call.name, call.function, argument);
+        Error::user("sql.aggregate-type", text).hint("cast the argument to a numeric, string or time type")
+    };
+    let form = form_of(&argument.kind.to_arrow());
+    Ok(match call.function {
+        AggregateFunction::Count => AccKind::Count,
+        AggregateFunction::Min | AggregateFunction::Max => {
+            AccKind::Extreme { max: call.function == AggregateFunction::Max, form: form.ok_or_else(refuse)? }
+        }
+        AggregateFunction::Sum | AggregateFunction::Avg => {
+            if !argument.kind.is_numeric() {
+                return Err(refuse());
+            }
+            // Flink sums FLOAT in FLOAT but averages it in DOUBLE.
+            let single = argument.kind == TypeKind::Float && call.function == AggregateFunction::Sum;
+            AccKind::Sum { form: form.ok_or_else(refuse)?, single }
+        }
+    })
+}
+
+/// The i64 at `at`.
+#[inline]
+pub(crate) fn read_i64(image: &[u8], at: usize) -> i64 {
+    i64::from_le_bytes(image[at..at + 8].try_into().expect("eight bytes were taken"))
+}
+
+/// Sets the i64 at `at`.
+#[inline]
+pub(crate) fn write_i64(image: &mut [u8], at: usize, value: i64) {
+    image[at..at + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// The i128 at `at`.
+#[inline]
+pub(crate) fn read_i128(image: &[u8], at: usize) -> i128 {
+    i128::from_le_bytes(image[at..at + 16].try_into().expect("sixteen bytes were taken"))
+}
+
+/// Sets the i128 at `at`.
+#[inline]
+pub(crate) fn write_i128(image: &mut [u8], at: usize, value: i128) {
+    image[at..at + 16].copy_from_slice(&value.to_le_bytes());
+}

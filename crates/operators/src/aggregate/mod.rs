@@ -1,0 +1,19 @@
+//! Aggregates over fixed-width state rows: layout, update, merge and finish, shared by group, slice and session
+//! aggregation. Never emits and never knows about windows.
+
+mod distinct;
+mod extrema;
+mod finish;
+mod grouping;
+mod layout;
+mod state;
+mod update;
+mod values;
+
+pub(crate) use finish::finish;
+pub(crate) use grouping::Grouping;
+pub(crate) use layout::Layout;
+pub(crate) use extrema::GroupKey;
+pub(crate) use finish::Beside;
+pub(crate) use state::{AggregateState, Input, signs, update_images};
+pub(crate) use update::merge_image;

@@ -1,0 +1,307 @@
+//! The state of all aggregates of an operator, and one batch's way through it: resolve, gather, update column by column,
+//! scatter. Never emits.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_buffer::BooleanBuffer;
+use flott_core::batch::RowKind;
+use flott_core::error::Result;
+use flott_core::keys::RowCodec;
+use flott_core::state::{KeyBatch, Slot, StateBackend, TableDescriptor, TableId, TableKind, Ttl};
+use flott_core::types::Column;
+
+use super::distinct::{DistinctState, present_rows, true_rows};
+use super::extrema::{Extrema, GroupKey, fixed_width};
+use super::finish::Beside;
+use super::grouping::Grouping;
+use super::layout::{AccKind, Accumulator, Layout, MaskSpec};
+use super::update::{RowsView, update};
+use super::values::{Form, Values};
+
+/// A batch on its way into state.
+pub(crate) struct Input<'a> {
+    /// Namespace of all rows, or of each.
+    pub namespaces: &'a [i64],
+    /// Group key of each row.
+    pub keys: &'a KeyBatch,
+    /// The group columns that `keys` encodes.
+    pub key_columns: &'a [ArrayRef],
+    /// All columns.
+    pub columns: &'a [ArrayRef],
+    /// +1 or −1 per row; `None`: all +1.
+    pub signs: Option<&'a [i64]>,
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of key groups.
+    pub max_parallelism: u32,
+}
+
+impl<'a> Input<'a> {
+    /// Where the group of row `i` lives.
+    pub(crate) fn at(&self, i: usize) -> GroupKey<'a> {
+        let namespace = if self.namespaces.len() == 1 { self.namespaces[0] } else { self.namespaces[i] };
+        GroupKey { namespace, group: self.keys.groups[i], key: self.keys.key(i) }
+    }
+}
+
+/// +1 and −1 for row kinds; `None` when nothing is retracted.
+pub(crate) fn signs(kinds: Option<&[RowKind]>) -> Option<Vec<i64>> {
+    let kinds = kinds.filter(|k| k.iter().any(|k| !k.is_add()))?;
+    Some(kinds.iter().map(|k| if k.is_add() { 1 } else { -1 }).collect())
+}
+
+/// Tables of the aggregates of one operator.
+pub(crate) struct AggregateState {
+    /// The layout.
+    pub layout: Arc<Layout>,
+    /// State rows.
+    pub table: TableId,
+    /// Groups of the current batch, with their images after [`AggregateState::apply`].
+    pub groups: Grouping,
+    /// Images before, when kept.
+    pub before: Vec<u8>,
+    /// Values beside the rows, by accumulator, then group: before and after.
+    pub beside_before: Vec<Vec<Beside>>,
+    /// See `beside_before`.
+    pub beside_after: Vec<Vec<Beside>>,
+    distinct: Vec<DistinctState>,
+    extrema: Extrema,
+    slots: Vec<Slot>,
+}
+
+impl AggregateState {
+    /// Registers the tables of `layout` for groups keyed by `key`.
+    pub(crate) fn open(
+        layout: Arc<Layout>,
+        key: &RowCodec,
+        input: &[Column],
+        state: &mut dyn StateBackend,
+        ttl: Option<Ttl>,
+    ) -> Result<Self> {
+        let table = state.register(&TableDescriptor {
+            name: "groups".into(),
+            kind: TableKind::Rows { width: layout.width as u32 },
+            schema: layout.schema(),
+            ttl,
+        })?;
+        let sets = layout.distinct.iter().enumerate();
+        let distinct = sets.map(|(i, s)| DistinctState::open(s, i, key, input, state, ttl)).collect::<Result<_>>()?;
+        let extrema = Extrema::open(&layout, state, ttl)?;
+        Ok(AggregateState {
+            layout,
+            table,
+            groups: Grouping::default(),
+            before: Vec::new(),
+            beside_before: Vec::new(),
+            beside_after: Vec::new(),
+            distinct,
+            extrema,
+            slots: Vec::new(),
+        })
+    }
+
+    /// Takes a batch. Afterwards `groups` holds the touched groups with their new images, already in state; `keep_before`
+    /// keeps the old ones too.
+    pub(crate) fn apply(&mut self, input: &Input<'_>, keep_before: bool, state: &mut dyn StateBackend) -> Result<()> {
+        let layout = self.layout.clone();
+        let table = state.rows(self.table);
+        table.resolve(input.namespaces, input.keys, true, &mut self.slots)?;
+        self.groups.assign(&self.slots);
+        self.groups.gather(layout.width, table);
+        if keep_before {
+            self.before.clear();
+            self.before.extend_from_slice(&self.groups.images);
+        }
+        self.load_beside(input, state)?;
+        let masks = self.masks(input, state)?;
+        for (index, acc) in layout.accumulators.iter().enumerate() {
+            self.accumulate(index, acc, input, masks[acc.mask].as_ref(), state)?;
+        }
+        self.groups.scatter(layout.width, state.rows(self.table));
+        Ok(())
+    }
+
+    fn load_beside(&mut self, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<()> {
+        if self.layout.beside == 0 {
+            return Ok(());
+        }
+        self.beside_before = vec![Vec::with_capacity(self.groups.len()); self.layout.beside];
+        for &row in &self.groups.first_rows {
+            let values = self.extrema.load(input.at(row as usize), state)?;
+            for (column, value) in self.beside_before.iter_mut().zip(values) {
+                column.push(value);
+            }
+        }
+        self.beside_after = self.beside_before.clone();
+        Ok(())
+    }
+
+    fn masks(&mut self, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<Vec<Option<BooleanBuffer>>> {
+        let sets = self.distinct.iter_mut().map(|d| d.apply(input, state)).collect::<Result<Vec<_>>>()?;
+        let mask = |m: &MaskSpec| match m {
+            MaskSpec::All => None,
+            MaskSpec::Filter(column) => Some(true_rows(&input.columns[*column])),
+            MaskSpec::Distinct { set, filter } => Some(sets[*set][*filter].clone()),
+        };
+        Ok(self.layout.masks.iter().map(mask).collect())
+    }
+
+    fn accumulate(
+        &mut self,
+        index: usize,
+        acc: &Accumulator,
+        input: &Input<'_>,
+        mask: Option<&BooleanBuffer>,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
+        let selected = match (mask, present_rows(input.columns, &acc.args)) {
+            (Some(a), Some(b)) => Some(a & &b),
+            (a, b) => a.cloned().or(b),
+        };
+        let width = self.layout.width;
+        let gids = std::mem::take(&mut self.groups.gids);
+        let rows = RowsView { gids: &gids, signs: input.signs, selected: selected.as_ref() };
+        let values = match acc.kind {
+            AccKind::Count => None,
+            _ => Some(Values::of(&input.columns[acc.args[0]])?),
+        };
+        let result = match (acc.kind, &values, acc.multiset, acc.beside) {
+            (AccKind::Extreme { max, form }, Some(values), Some(set), _) => {
+                update(&mut self.groups.images, width, &counter(acc), None, &rows);
+                self.extrema
+                    .count(set, max, values, &rows, |i| input.at(i), state)
+                    .and_then(|()| self.refresh(index, form, set, &rows, input, state))
+            }
+            (AccKind::Extreme { max, .. }, Some(values), None, Some(beside)) => {
+                self.best_beside(acc, max, beside, values, &rows, input, state)
+            }
+            _ => {
+                update(&mut self.groups.images, width, acc, values.as_ref(), &rows);
+                Ok(())
+            }
+        };
+        self.groups.gids = gids;
+        result
+    }
+
+    /// After its multiset changed: the extreme of each touched group.
+    fn refresh(
+        &mut self,
+        index: usize,
+        form: Form,
+        set: usize,
+        rows: &RowsView<'_>,
+        input: &Input<'_>,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
+        let layout = self.layout.clone();
+        let acc = &layout.accumulators[index];
+        let mut touched = vec![false; self.groups.len()];
+        rows.for_each(|_, g, _| touched[g] = true);
+        for g in (0..touched.len()).filter(|&g| touched[g]) {
+            let at = input.at(self.groups.first_rows[g] as usize);
+            let value = self.extrema.first(set, at, state)?;
+            match acc.beside {
+                Some(beside) => {
+                    self.extrema.store(beside, at, &value, state)?;
+                    self.beside_after[beside][g] = value;
+                }
+                None => {
+                    let size = fixed_width(form);
+                    let field = &mut self.groups.images[g * layout.width + acc.offset + 8..][..size];
+                    match value.filter(|v| v.len() == size) {
+                        Some(v) => field.copy_from_slice(&v),
+                        None => field.fill(0),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// MIN or MAX over strings that are never retracted.
+    #[allow(clippy::too_many_arguments, reason = "one step of a batch's way")]
+    fn best_beside(
+        &mut self,
+        acc: &Accumulator,
+        max: bool,
+        beside: usize,
+        values: &Values,
+        rows: &RowsView<'_>,
+        input: &Input<'_>,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
+        update(&mut self.groups.images, self.layout.width, &counter(acc), None, rows);
+        let current = &mut self.beside_after[beside];
+        let mut best: Vec<Option<u32>> = vec![None; current.len()];
+        rows.for_each(|i, g, _| {
+            let new = values.bytes(i);
+            let old = best[g].map(|b| values.bytes(b as usize)).or(current[g].as_deref());
+            if old.is_none_or(|old| if max { new > old } else { new < old }) {
+                best[g] = Some(i as u32);
+            }
+        });
+        for (g, row) in best.iter().enumerate().filter_map(|(g, b)| b.map(|b| (g, b))) {
+            current[g] = Some(values.bytes(row as usize).into());
+            self.extrema.store(beside, input.at(row as usize), &current[g], state)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a touched group whose last row was retracted.
+    pub(crate) fn remove(&mut self, gid: usize, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<()> {
+        self.extrema.remove(input.at(self.groups.first_rows[gid] as usize), state)?;
+        state.rows(self.table).remove(self.groups.slots[gid]);
+        Ok(())
+    }
+    /// The values beside the row of a group that is not in the current batch.
+    pub(crate) fn load(&self, at: GroupKey<'_>, state: &mut dyn StateBackend) -> Result<Vec<Beside>> {
+        self.extrema.load(at, state)
+    }
+    /// Forgets the values beside the row of a group.
+    pub(crate) fn forget_beside(&self, at: GroupKey<'_>, state: &mut dyn StateBackend) -> Result<()> {
+        self.extrema.remove(at, state)
+    }
+    /// Whether anything lies beside the rows.
+    pub(crate) fn has_beside(&self) -> bool {
+        !self.extrema.is_empty()
+    }
+    /// Drops all groups of a namespace; what lies beside its rows must be forgotten before.
+    pub(crate) fn drop_namespace(&mut self, namespace: i64, state: &mut dyn StateBackend) {
+        state.rows(self.table).drop_namespace(namespace);
+        for d in &self.distinct {
+            state.rows(d.table()).drop_namespace(namespace);
+        }
+    }
+}
+
+/// The count of an extreme, to be changed without the extreme.
+fn counter(acc: &Accumulator) -> Accumulator {
+    Accumulator { kind: AccKind::Count, ..acc.clone() }
+}
+
+/// Changes images that the caller gathered itself (sessions): no DISTINCT, nothing beside rows.
+pub(crate) fn update_images(
+    layout: &Layout,
+    images: &mut [u8],
+    gids: &[u32],
+    columns: &[ArrayRef],
+    selected: Option<&BooleanBuffer>,
+) -> Result<()> {
+    for acc in &layout.accumulators {
+        let mask = match &layout.masks[acc.mask] {
+            MaskSpec::Filter(column) => Some(true_rows(&columns[*column])),
+            _ => None,
+        };
+        let parts = [selected.cloned(), mask, present_rows(columns, &acc.args)];
+        let selected = parts.into_iter().flatten().reduce(|a, b| &a & &b);
+        let values = match acc.kind {
+            AccKind::Count => None,
+            _ => Some(Values::of(&columns[acc.args[0]])?),
+        };
+        let rows = RowsView { gids, signs: None, selected: selected.as_ref() };
+        update(images, layout.width, acc, values.as_ref(), &rows);
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What happens to the rows of a SQL source first: computed columns, and watermarks per split. Never drops a row.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType as Arrow, TimeUnit};
+use flott_core::batch::ChangeBatch;
+use flott_core::error::{Error, Result};
+use flott_core::source::{SourceTransform, SourceTransformFactory};
+use flott_core::time::SharedClock;
+use flott_core::types::Column;
+use flott_expr::{CompiledCalc, CompiledExpr, EvalContext};
+use flott_plan::expr::{Expr, ExprKind, Literal};
+
+use crate::calc::apply;
+use crate::zone::parse_zone;
+
+/// What a SQL table declares beyond its physical columns.
+#[derive(Clone)]
+pub struct SourceTransformSpec {
+    /// Columns as the connector delivers them.
+    pub physical: Vec<Column>,
+    /// Output columns, over the physical ones.
+    pub projection: Vec<Expr>,
+    /// Names and types of the output.
+    pub output: Vec<Column>,
+    /// WATERMARK FOR.
+    pub watermark: Option<WatermarkSpec>,
+    /// `table.local-time-zone`.
+    pub zone: String,
+    /// Processing time.
+    pub clock: SharedClock,
+}
+
+/// WATERMARK FOR `rowtime` AS `expr`, over the output columns.
+#[derive(Clone, Debug)]
+pub struct WatermarkSpec {
+    /// The time attribute.
+    pub rowtime: usize,
+    /// The watermark.
+    pub expr: Expr,
+}
+
+/// The factory of per-split transforms; refuses expressions that do not compile.
+pub fn source_transform(spec: SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactory>> {
+    let factory = Factory { zone: parse_zone(&spec.zone)?, spec };
+    factory.create()?;
+    Ok(Arc::new(factory))
+}
+
+struct Factory {
+    spec: SourceTransformSpec,
+    zone: chrono_tz::Tz,
+}
+
+impl SourceTransformFactory for Factory {
+    fn create(&self) -> Result<Box<dyn SourceTransform>> {
+        let spec = &self.spec;
+        let is_column = |(i, e): (usize, &Expr)| e.kind == ExprKind::Column(i);
+        let identity = spec.projection.len() == spec.physical.len()
+            && spec.projection.iter().enumerate().all(is_column)
+            && spec.physical.iter().zip(&spec.output).all(|(p, o)| p.name == o.name);
+        let names: Vec<String> = spec.output.iter().map(|c| c.name.clone()).collect();
+        let calc = match identity {
+            true => None,
+            false => Some(CompiledCalc::compile(None, &spec.projection, &spec.physical, &names)?),
+        };
+        let watermark = spec.watermark.as_ref().map(|w| Watermark::new(w, &spec.output)).transpose()?;
+        Ok(Box::new(Transform { calc, watermark, zone: self.zone, clock: spec.clock.clone(), last: None }))
+    }
+    fn has_watermarks(&self) -> bool {
+        self.spec.watermark.is_some()
+    }
+}
+
+/// How the watermark follows from a batch.
+enum Rule {
+    /// `rowtime - constant`.
+    Delay(i64),
+    /// Anything else.
+    Computed(CompiledExpr),
+}
+
+struct Watermark {
+    rowtime: usize,
+    name: String,
+    rule: Rule,
+}
+
+impl Watermark {
+    fn new(spec: &WatermarkSpec, output: &[Column]) -> Result<Self> {
+        let rule = match delay_ms(&spec.expr, spec.rowtime) {
+            Some(delay) => Rule::Delay(delay),
+            None => Rule::Computed(CompiledExpr::compile(&spec.expr, output)?),
+        };
+        Ok(Watermark { rowtime: spec.rowtime, name: output[spec.rowtime].name.clone(), rule })
+    }
+    fn of(&self, rows: &RecordBatch, eval: &EvalContext) -> Result<Option<i64>> {
+        let rowtime = rows.column(self.rowtime);
+        if rowtime.null_count() > 0 {
+            return Err(null_rowtime(&self.name));
+        }
+        match &self.rule {
+            Rule::Delay(delay) => Ok(max_ms(rowtime)?.map(|t| t.saturating_sub(*delay))),
+            Rule::Computed(expr) => max_ms(&expr.evaluate(rows, eval)?),
+        }
+    }
+}
+
+/// NULL in a time attribute, as Flink refuses it.
+pub(crate) fn null_rowtime(column: &str) -> Error {
+    Error::user("sql.null-rowtime", format!("rowtime column `{column}` is NULL in a row; it must not be"))
+        .hint("filter such rows before the WATERMARK, or compute the column with COALESCE")
+}
+
+fn delay_ms(expr: &Expr, rowtime: usize) -> Option<i64> {
+    match &expr.kind {
+        ExprKind::Column(c) if *c == rowtime => Some(0),
+        ExprKind::Call { function, args } if function == "-" => match &args[..] {
+            [Expr { kind: ExprKind::Column(c), .. }, Expr { kind: ExprKind::Literal(Literal::Int(ms)), data_type }]
+                if *c == rowtime && data_type.kind == flott_core::types::TypeKind::IntervalDayTime =>
+            {
+                Some(*ms)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The greatest timestamp of a column in milliseconds, rounded down.
+fn max_ms(column: &ArrayRef) -> Result<Option<i64>> {
+    fn max(values: &[i64], column: &ArrayRef) -> Option<i64> {
+        if column.null_count() == 0 {
+            return values.iter().copied().max();
+        }
+        (0..values.len()).filter(|&i| column.is_valid(i)).map(|i| values[i]).max()
+    }
+    match column.data_type() {
+        Arrow::Timestamp(TimeUnit::Millisecond, _) => {
+            Ok(max(column.as_primitive::<TimestampMillisecondType>().values(), column))
+        }
+        Arrow::Timestamp(TimeUnit::Microsecond, _) => {
+            let values = column.as_primitive::<TimestampMicrosecondType>().values();
+            Ok(max(values, column).map(|t| t.div_euclid(1_000)))
+        }
+        Arrow::Timestamp(TimeUnit::Nanosecond, _) => {
+            let values = column.as_primitive::<TimestampNanosecondType>().values();
+            Ok(max(values, column).map(|t| t.div_euclid(1_000_000)))
+        }
+        other => Err(Error::bug(format!("a watermark has type {other}"))),
+    }
+}
+
+struct Transform {
+    calc: Option<CompiledCalc>,
+    watermark: Option<Watermark>,
+    zone: chrono_tz::Tz,
+    clock: SharedClock,
+    last: Option<i64>,
+}
+
+impl SourceTransform for Transform {
+    fn apply(&mut self, batch: ChangeBatch) -> Result<(ChangeBatch, Option<i64>)> {
+        let eval = EvalContext { now_ms: self.clock.now_ms(), zone: self.zone };
+        let batch = match &self.calc {
+            Some(calc) => apply(calc, &batch, &eval)?.unwrap_or_else(|| batch.slice(0, 0)),
+            None => batch,
+        };
+        let Some(watermark) = &self.watermark else { return Ok((batch, None)) };
+        let now = watermark.of(&batch.rows, &eval)?;
+        let moved = now.filter(|now| self.last.is_none_or(|last| *now > last));
+        self.last = moved.or(self.last);
+        Ok((batch, moved))
+    }
+}

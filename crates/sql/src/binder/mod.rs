@@ -1,0 +1,15 @@
+//! Names to columns, syntax to typed expressions and relations. Never touches a connector.
+
+mod aggregate;
+mod expr;
+mod from;
+mod function;
+mod literal;
+mod query;
+mod scope;
+mod select;
+mod window;
+
+pub(crate) use expr::ExprBinder;
+pub(crate) use query::QueryBinder;
+pub(crate) use scope::Scope;

@@ -1,0 +1,122 @@
+//! The columns a name may stand for. Resolves names, nothing else.
+
+use flott_core::types::TypeKind;
+use flott_core::{Error, Result};
+use flott_plan::{Expr, ExprKind};
+use sqlparser::ast::Ident;
+
+use crate::diag::{place, position, suggestion};
+use crate::planner::rel::{Rel, RelColumn};
+
+/// Columns with their qualifiers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    pub(crate) columns: Vec<RelColumn>,
+    pub(crate) qualifiers: Vec<Option<String>>,
+}
+
+impl Scope {
+    /// The columns of a relation under one qualifier.
+    pub(crate) fn of(rel: &Rel, qualifier: Option<&str>) -> Self {
+        Self::columns(rel.columns.clone(), qualifier)
+    }
+
+    /// Columns under one qualifier.
+    pub(crate) fn columns(columns: Vec<RelColumn>, qualifier: Option<&str>) -> Self {
+        let qualifiers = vec![qualifier.map(str::to_owned); columns.len()];
+        Scope { columns, qualifiers }
+    }
+
+    /// Left columns, then right columns.
+    pub(crate) fn join(mut self, right: Scope) -> Self {
+        self.columns.extend(right.columns);
+        self.qualifiers.extend(right.qualifiers);
+        self
+    }
+
+    /// Number of columns.
+    pub(crate) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Numbers of the columns of one qualifier.
+    pub(crate) fn qualified(&self, qualifier: &str) -> Vec<usize> {
+        (0..self.len()).filter(|&i| self.qualifiers[i].as_deref() == Some(qualifier)).collect()
+    }
+
+    /// Column `i` as an expression.
+    pub(crate) fn column(&self, i: usize) -> Expr {
+        Expr::column(i, self.columns[i].data_type.clone())
+    }
+
+    /// `a`, `t.a`, `t.a.field`, `a.field`: a qualifier goes before a column of the same name.
+    pub(crate) fn resolve(&self, parts: &[Ident]) -> Result<Expr> {
+        let Some(first) = parts.first() else { return Err(Error::bug("an empty name")) };
+        if let [_, second, rest @ ..] = parts {
+            let of = self.qualified(&first.value);
+            if !of.is_empty() {
+                let i = self.find(second, &of, Some(&first.value))?;
+                return fields(self.column(i), rest);
+            }
+        }
+        let all: Vec<usize> = (0..self.len()).collect();
+        if parts.len() > 1 && !self.columns.iter().any(|c| c.name == first.value) {
+            let qualifiers: Vec<&str> = self.qualifiers.iter().flatten().map(String::as_str).collect();
+            let mut names: Vec<&str> = qualifiers;
+            names.dedup();
+            let error = Error::user("sql.unknown-column", format!("there is no table or column `{}` here", first.value))
+                .hint(suggestion(&first.value, &names, 12));
+            return Err(place(error, position(first.span)));
+        }
+        let i = self.find(first, &all, None)?;
+        fields(self.column(i), &parts[1..])
+    }
+
+    fn find(&self, name: &Ident, among: &[usize], qualifier: Option<&str>) -> Result<usize> {
+        let mut found = among.iter().copied().filter(|&i| self.columns[i].name == name.value);
+        let (first, second) = (found.next(), found.next());
+        match (first, second) {
+            (Some(i), None) => Ok(i),
+            (Some(_), Some(_)) => {
+                let tables: Vec<&str> = among
+                    .iter()
+                    .filter(|&&i| self.columns[i].name == name.value)
+                    .filter_map(|&i| self.qualifiers[i].as_deref())
+                    .collect();
+                let error = Error::user("sql.ambiguous-column", format!("column `{}` is ambiguous", name.value))
+                    .hint(format!("it is in {}: write one of them before the name", tables.join(" and in ")));
+                Err(place(error, position(name.span)))
+            }
+            (None, _) => {
+                let names: Vec<&str> = among.iter().map(|&i| self.columns[i].name.as_str()).collect();
+                let of = qualifier.map(|q| format!(" in `{q}`")).unwrap_or_default();
+                let error = Error::user("sql.unknown-column", format!("there is no column `{}`{of}", name.value))
+                    .hint(suggestion(&name.value, &names, 16));
+                Err(place(error, position(name.span)))
+            }
+        }
+    }
+}
+
+/// Fields of a ROW, one after the other.
+pub(crate) fn fields(mut expr: Expr, path: &[Ident]) -> Result<Expr> {
+    for name in path {
+        let TypeKind::Row(row) = &expr.data_type.kind else {
+            let error = Error::user(
+                "sql.unknown-column",
+                format!("`{}` is taken from a value of type {}, which has no fields", name.value, expr.data_type.kind),
+            );
+            return Err(place(error, position(name.span)));
+        };
+        let Some(i) = row.iter().position(|(n, _)| *n == name.value) else {
+            let names: Vec<&str> = row.iter().map(|(n, _)| n.as_str()).collect();
+            let error = Error::user("sql.unknown-column", format!("the row has no field `{}`", name.value))
+                .hint(suggestion(&name.value, &names, 16));
+            return Err(place(error, position(name.span)));
+        };
+        let mut data_type = row[i].1.clone();
+        data_type.nullable |= expr.data_type.nullable;
+        expr = Expr { kind: ExprKind::Field(Box::new(expr), i), data_type };
+    }
+    Ok(expr)
+}

@@ -1,0 +1,166 @@
+//! Flink's dialect as hooks of sqlparser: quoting, reserved words, and the expressions sqlparser does not know. Never rewrites text.
+
+use std::cell::Cell;
+
+use sqlparser::ast::{
+    CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, ObjectName,
+};
+use sqlparser::dialect::Dialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+use super::types::parse_type;
+
+/// Name of the custom type that carries a Flink type's text through sqlparser's tree.
+pub(crate) const FLINK_TYPE: &str = "FLINK_TYPE";
+
+/// Flink's dialect. Remembers how far the parser got, for error messages.
+#[derive(Debug, Default)]
+pub(crate) struct FlinkDialect {
+    furthest: Cell<usize>,
+}
+
+impl FlinkDialect {
+    /// Index of the last token at which an expression was begun.
+    pub(crate) fn furthest(&self) -> usize {
+        self.furthest.get()
+    }
+}
+
+impl Dialect for FlinkDialect {
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_' || ch == '$'
+    }
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+    fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
+        true
+    }
+    fn supports_table_versioning(&self) -> bool {
+        true
+    }
+    fn supports_match_recognize(&self) -> bool {
+        true
+    }
+    fn supports_parens_around_table_factor(&self) -> bool {
+        true
+    }
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+    fn is_reserved_for_identifier(&self, kw: Keyword) -> bool {
+        use Keyword as K;
+        matches!(
+            kw,
+            K::CASE
+                | K::CAST
+                | K::TRY_CAST
+                | K::EXTRACT
+                | K::EXISTS
+                | K::INTERVAL
+                | K::SUBSTRING
+                | K::TRIM
+                | K::NOT
+                | K::NULL
+                | K::TRUE
+                | K::FALSE
+                | K::SELECT
+                | K::FROM
+                | K::WHERE
+                | K::GROUP
+                | K::HAVING
+                | K::ORDER
+                | K::UNION
+                | K::THEN
+                | K::WHEN
+                | K::ELSE
+        )
+    }
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        self.furthest.set(self.furthest.get().max(parser.index()));
+        let Token::Word(word) = &parser.peek_token_ref().token else { return None };
+        if word.quote_style.is_some() {
+            return None;
+        }
+        match word.keyword {
+            Keyword::TABLE => Some(parse_table_argument(parser)),
+            Keyword::CAST => Some(parse_cast(parser, CastKind::Cast)),
+            Keyword::TRY_CAST => Some(parse_cast(parser, CastKind::TryCast)),
+            Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::UNION | Keyword::THEN
+            | Keyword::WHEN => {
+                let found = parser.peek_token();
+                Some(parser.expected("an expression", found))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `TABLE t [PARTITION BY a | (a, b)]` as the call `TABLE(t, a, b)`.
+fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let token = parser.next_token();
+    let list = |args: Vec<Expr>| {
+        let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+        FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() })
+    };
+    let parenthesised = parser.consume_token(&Token::LParen);
+    let name = parser.parse_object_name(false)?;
+    if parenthesised {
+        parser.expect_token(&Token::RParen)?;
+    }
+    let parts: Vec<Ident> = name.0.iter().filter_map(|p| p.as_ident().cloned()).collect();
+    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        if parser.consume_token(&Token::LParen) {
+            args.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+            parser.expect_token(&Token::RParen)?;
+        } else {
+            args.push(parser.parse_expr()?);
+            while more_partition_columns(parser) {
+                parser.expect_token(&Token::Comma)?;
+                args.push(parser.parse_expr()?);
+            }
+        }
+    }
+    Ok(Expr::Function(Function {
+        name: ObjectName::from(vec![Ident { value: "TABLE".into(), quote_style: None, span: token.span }]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: list(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }))
+}
+
+/// Whether `, column` follows rather than the next argument of the function.
+fn more_partition_columns(parser: &Parser) -> bool {
+    let [comma, word, after] = parser.peek_tokens::<3>();
+    matches!((comma, word), (Token::Comma, Token::Word(_))) && !matches!(after, Token::LParen | Token::RArrow)
+}
+
+/// `CAST(x AS type)` with Flink's types.
+fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> {
+    parser.next_token();
+    parser.expect_token(&Token::LParen)?;
+    let expr = parser.parse_expr()?;
+    parser.expect_keyword_is(Keyword::AS)?;
+    let data_type = parse_type(parser)?;
+    parser.expect_token(&Token::RParen)?;
+    let name = ObjectName::from(vec![Ident::new(FLINK_TYPE)]);
+    let data_type = SqlType::Custom(name, vec![data_type.to_string()]);
+    Ok(Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None })
+}

@@ -1,0 +1,11 @@
+//! Flink's dialect over sqlparser's tokens: scripts to statements with positions. Resolves no names.
+
+pub(crate) mod ast;
+mod create_table;
+pub(crate) mod dialect;
+pub(crate) mod script;
+mod statement;
+pub(crate) mod types;
+
+pub use ast::ParsedStatement;
+pub use script::parse_script;

@@ -1,0 +1,233 @@
+//! The memory backend: tables of one operator of one subtask, and what the last checkpoints stored of them. Never writes or
+//! reads chunks on the task's thread, except to restore.
+
+mod cut;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flott_core::error::{Error, Result};
+use flott_core::ids::CheckpointId;
+use flott_core::key_group::KeyGroupRange;
+use flott_core::snapshot::{ChunkReader, KeyedSnapshot, KeyedStateHandle};
+use flott_core::state::{
+    MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable,
+};
+use flott_core::time::SharedClock;
+
+use crate::ordered::OrderedStore;
+use crate::rows::RowStore;
+use cut::{Outcome, UnitState};
+
+/// Makes memory backends for the subtasks of a process.
+#[derive(Clone)]
+pub struct MemoryBackendFactory {
+    /// Processing time, for TTL.
+    pub clock: SharedClock,
+    /// Whether checkpoints refer to what earlier ones stored.
+    pub incremental: bool,
+}
+
+impl MemoryBackendFactory {
+    /// A backend for one operator of one subtask, holding what lies in `handles` for its key groups.
+    pub fn create(
+        &self,
+        key_groups: KeyGroupRange,
+        max_parallelism: u32,
+        handles: &[KeyedStateHandle],
+        reader: &dyn ChunkReader,
+    ) -> Result<Box<dyn StateBackend>> {
+        let backend = MemoryStateBackend::new(key_groups, max_parallelism, self.clock.clone());
+        let mut backend = backend.with_incremental(self.incremental);
+        backend.restore(handles, reader)?;
+        Ok(Box::new(backend))
+    }
+}
+
+enum Store {
+    Rows(Box<RowStore>),
+    Ordered(Box<OrderedStore>),
+}
+
+struct Table {
+    descriptor: TableDescriptor,
+    registered: bool,
+    store: Store,
+    units: Vec<UnitState>,
+}
+
+/// Keyed state in memory.
+///
+/// Cuts are copy-on-write: a cut costs two reference counts per segment of rows and one pointer per key group of values and
+/// maps, and only for what changed since the last confirmed checkpoint.
+pub struct MemoryStateBackend {
+    key_groups: KeyGroupRange,
+    max_parallelism: u32,
+    clock: SharedClock,
+    incremental: bool,
+    /// `None` for tables dropped.
+    tables: Vec<Option<Table>>,
+    /// Cuts whose fate is unknown.
+    pending: BTreeMap<CheckpointId, Arc<Outcome>>,
+    chunks_known: u64,
+    last_cut_shares: usize,
+}
+
+impl MemoryStateBackend {
+    /// An empty, incremental backend for these key groups.
+    pub fn new(key_groups: KeyGroupRange, max_parallelism: u32, clock: SharedClock) -> Self {
+        MemoryStateBackend {
+            key_groups,
+            max_parallelism,
+            clock,
+            incremental: true,
+            tables: Vec::new(),
+            pending: BTreeMap::new(),
+            chunks_known: 0,
+            last_cut_shares: 0,
+        }
+    }
+
+    /// `false`: every checkpoint stands alone and owns all its chunks.
+    pub fn with_incremental(mut self, incremental: bool) -> Self {
+        self.incremental = incremental;
+        self
+    }
+
+    /// Reads the parts of `handles` that lie in this backend's key groups. Called once, before the first `register`.
+    pub fn restore(&mut self, handles: &[KeyedStateHandle], reader: &dyn ChunkReader) -> Result<()> {
+        for handle in handles {
+            self.restore_handle(handle, reader)?;
+        }
+        Ok(())
+    }
+
+    /// Names of restored tables that nobody registered: they are carried over from checkpoint to checkpoint.
+    pub fn unregistered_tables(&self) -> Vec<String> {
+        let tables = self.tables.iter().flatten().filter(|t| !t.registered);
+        tables.map(|t| t.descriptor.name.clone()).collect()
+    }
+
+    /// Drops a restored table that nobody registered; `false` when there is none of that name.
+    pub fn drop_unregistered(&mut self, name: &str) -> bool {
+        let found = self.tables.iter_mut().find(|t| t.as_ref().is_some_and(|t| !t.registered && t.descriptor.name == name));
+        found.is_some_and(|t| t.take().is_some())
+    }
+
+    /// Reference counts taken by the last cut: what its cost is proportional to.
+    pub fn last_cut_shares(&self) -> usize {
+        self.last_cut_shares
+    }
+
+    fn new_table(&self, descriptor: TableDescriptor, registered: bool) -> Table {
+        let store = match descriptor.kind {
+            TableKind::Rows { width } => Store::Rows(Box::new(RowStore::new(
+                width,
+                descriptor.ttl,
+                self.key_groups,
+                self.max_parallelism,
+                self.clock.clone(),
+            ))),
+            TableKind::Values | TableKind::Map => {
+                Store::Ordered(Box::new(OrderedStore::new(descriptor.ttl, self.key_groups, self.clock.clone())))
+            }
+        };
+        Table { descriptor, registered, store, units: Vec::new() }
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|t| t.as_ref().is_some_and(|t| t.descriptor.name == name))
+    }
+
+    fn ordered(&mut self, id: TableId, kind: TableKind) -> &mut OrderedStore {
+        let table = self.table(id);
+        let found = table.descriptor.kind;
+        match &mut table.store {
+            Store::Ordered(entries) if found == kind => entries.as_mut(),
+            _ => panic!("state table {} was registered as {}, not as {}", id.0, kind_text(found), kind_text(kind)),
+        }
+    }
+
+    fn table(&mut self, id: TableId) -> &mut Table {
+        self.tables.get_mut(id.0).and_then(Option::as_mut).expect("table ids come from register of the same backend")
+    }
+}
+
+fn kind_text(kind: TableKind) -> String {
+    match kind {
+        TableKind::Rows { width } => format!("rows of {width} bytes"),
+        TableKind::Values => "values".to_owned(),
+        TableKind::Map => "map".to_owned(),
+    }
+}
+
+fn check_schema(restored: &TableDescriptor, asked: &TableDescriptor) -> Result<()> {
+    if restored.kind == asked.kind && restored.schema == asked.schema {
+        return Ok(());
+    }
+    Err(Error::user("state.schema", format!("the restored state `{}` does not fit the job", asked.name))
+        .detail(format!(
+            "the checkpoint holds {} of `{}`, the job wants {} of `{}`",
+            kind_text(restored.kind),
+            restored.schema,
+            kind_text(asked.kind),
+            asked.schema
+        ))
+        .hint("restore with the job that wrote the checkpoint, give the changed operator a new uid, or start without it"))
+}
+
+impl StateBackend for MemoryStateBackend {
+    fn register(&mut self, descriptor: &TableDescriptor) -> Result<TableId> {
+        let Some(at) = self.position(&descriptor.name) else {
+            let table = self.new_table(descriptor.clone(), true);
+            self.tables.push(Some(table));
+            return Ok(TableId(self.tables.len() - 1));
+        };
+        let table = self.table(TableId(at));
+        if table.registered {
+            return Err(Error::user("state.duplicate", format!("the state `{}` is registered twice", descriptor.name))
+                .hint("state names must be unique within an operator: rename one of the two"));
+        }
+        check_schema(&table.descriptor, descriptor)?;
+        table.registered = true;
+        match &mut table.store {
+            Store::Rows(rows) => rows.set_ttl(descriptor.ttl),
+            Store::Ordered(entries) => entries.set_ttl(descriptor.ttl),
+        }
+        table.descriptor = descriptor.clone();
+        Ok(TableId(at))
+    }
+
+    fn rows(&mut self, id: TableId) -> &mut dyn RowTable {
+        match &mut self.table(id).store {
+            Store::Rows(rows) => rows.as_mut(),
+            Store::Ordered(_) => panic!("state table {} was not registered as rows", id.0),
+        }
+    }
+
+    fn values(&mut self, id: TableId) -> &mut dyn ValueTable {
+        self.ordered(id, TableKind::Values)
+    }
+
+    fn map(&mut self, id: TableId) -> &mut dyn MapTable {
+        self.ordered(id, TableKind::Map)
+    }
+
+    fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<Option<Box<dyn KeyedSnapshot>>> {
+        if self.tables.iter().flatten().next().is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(self.cut(checkpoint))))
+    }
+
+    fn notify(&mut self, checkpoint: CheckpointId, completed: bool) {
+        if completed {
+            self.confirm(checkpoint);
+        } else {
+            self.pending.remove(&checkpoint);
+        }
+    }
+}
