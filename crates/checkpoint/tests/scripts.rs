@@ -3,7 +3,7 @@
 //! A script opens with its reason (`#`), sets `options`, then lists events as `t=MS event`; lines with `->` are the actions that follow.
 //! Enumerators answer at once unless the options say `manual-capture`, the storage unless they say `manual-publish`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
@@ -62,7 +62,7 @@ fn run(text: &str) -> String {
     };
     let mut out = String::new();
     for line in text.lines().filter(|l| !l.trim_start().starts_with("->")) {
-        writeln!(out, "{line}").unwrap();
+        writeln!(out, "{line}").expect("strings take everything");
         if let Some(options) = line.strip_prefix("options") {
             options.split_whitespace().for_each(|o| script.option(o));
         } else if let Some(event) = line.strip_prefix("t=") {
@@ -134,23 +134,27 @@ impl Script {
         self.step(now, event, out);
     }
 
+    /// As a driver does: all actions of one event, then the events they brought about.
     fn step(&mut self, now: i64, event: Event, out: &mut String) {
-        let (options, next, names) = (self.options.clone(), self.next, self.names.clone());
-        let coordinator =
-            self.coordinator.get_or_insert_with(|| CheckpointCoordinator::new(options, CheckpointId(next), names));
-        let actions = coordinator.step(now, event);
-        coordinator.check_invariants().expect("invariants hold");
-        for action in actions {
-            writeln!(out, "  -> {}", self.show(&action)).unwrap();
-            match action {
-                Action::CaptureCoordinatorState { checkpoint } if self.auto_capture => {
-                    self.step(now, Event::CoordinatorState { checkpoint, states: Vec::new() }, out);
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let (options, next, names) = (self.options.clone(), self.next, self.names.clone());
+            let coordinator =
+                self.coordinator.get_or_insert_with(|| CheckpointCoordinator::new(options, CheckpointId(next), names));
+            let actions = coordinator.step(now, event);
+            coordinator.check_invariants().expect("invariants hold");
+            for action in actions {
+                writeln!(out, "  -> {}", self.show(&action)).expect("strings take everything");
+                match action {
+                    Action::CaptureCoordinatorState { checkpoint } if self.auto_capture => {
+                        events.push_back(Event::CoordinatorState { checkpoint, states: Vec::new() });
+                    }
+                    Action::Publish(p) if self.auto_publish => {
+                        let result = Ok(published(&p.checkpoint.to_string()));
+                        events.push_back(Event::Published { checkpoint: p.checkpoint, result });
+                    }
+                    _ => {}
                 }
-                Action::Publish(p) if self.auto_publish => {
-                    let result = Ok(published(&p.checkpoint.to_string()));
-                    self.step(now, Event::Published { checkpoint: p.checkpoint, result }, out);
-                }
-                _ => {}
             }
         }
     }

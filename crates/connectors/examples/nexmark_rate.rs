@@ -8,7 +8,7 @@ use flott_core::config::Configuration;
 use flott_core::registry::{ConnectorFactory, TableSpec};
 use flott_core::sink::ChangelogMode;
 use flott_core::source::{ReaderContext, ReaderEvent};
-use flott_core::time::{Clock, SystemClock};
+use flott_core::time::SystemClock;
 
 const EVENTS: u64 = 10_000_000;
 

@@ -1,7 +1,80 @@
 //! Sources, sinks and formats, and the one function that makes them known; never plans and never runs a job.
 
 mod base64;
+pub mod collect;
 pub mod columns;
+pub mod contract;
+pub mod datagen;
+pub mod filesystem;
 pub mod formats;
 pub mod nexmark;
 pub mod options;
+pub mod pace;
+pub mod print;
+#[cfg(test)]
+mod testing;
+pub mod text;
+mod wire;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use flott_core::registry::{OptionSpec, Registry};
+
+pub use collect::{CollectHandle, CollectSink, CollectionSource};
+pub use print::{BlackholeSink, PrintSink};
+
+/// Makes all connectors of this crate known.
+pub fn register_all(registry: &mut Registry) {
+    registry.register(Arc::new(filesystem::FilesystemFactory));
+    registry.register(Arc::new(datagen::DatagenFactory));
+    registry.register(Arc::new(nexmark::NexmarkFactory));
+    registry.register(Arc::new(print::PrintFactory));
+    registry.register(Arc::new(print::BlackholeFactory));
+}
+
+/// The options of connectors and formats as a page of documentation, from the tables that check them.
+pub fn options_markdown() -> String {
+    let tables: [(&str, &[OptionSpec]); 6] = [
+        ("Connector `filesystem`", filesystem::OPTIONS),
+        ("Connector `datagen`", datagen::OPTIONS),
+        ("Connector `nexmark`", nexmark::OPTIONS),
+        ("Connector `print`", print::PRINT_OPTIONS),
+        ("Format `csv`", formats::csv::OPTIONS),
+        ("Format `json`", formats::json::OPTIONS),
+    ];
+    let mut out = String::from("# Options of connectors and formats\n");
+    for (title, options) in tables {
+        write!(out, "\n## {title}\n\n| option | type | default | meaning |\n|---|---|---|---|\n")
+            .expect("strings accept text");
+        for o in options {
+            let default = match (o.required, o.default) {
+                (true, _) => "required".to_owned(),
+                (false, "") => "none".to_owned(),
+                (false, d) => format!("`{d}`"),
+            };
+            let kind = o.kind.replace('|', "\\|");
+            writeln!(out, "| `{}` | {kind} | {default} | {} |", o.key, o.doc).expect("strings accept text");
+        }
+    }
+    out.push_str("\nThe connector `blackhole` has no options.\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_lists_every_option_of_every_connector() {
+        let mut registry = Registry::default();
+        register_all(&mut registry);
+        let page = options_markdown();
+        for name in registry.names() {
+            let options = [("connector".to_owned(), name.to_owned())].into();
+            for option in registry.connector("t", &options).expect("it was registered").options() {
+                assert!(page.contains(&format!("`{}`", option.key)), "{} of {name} is missing", option.key);
+            }
+        }
+    }
+}

@@ -12,10 +12,22 @@ pub const COMMON: &[OptionSpec] = &[
     option("scan.parallelism", "INT", "", false, "Parallelism of the source, if not the job's."),
     option("sink.parallelism", "INT", "", false, "Parallelism of the sink, if not the job's."),
     option("scan.watermark.emit.strategy", "STRING", "on-periodic", false, "When watermarks are emitted."),
-    option("scan.watermark.idle-timeout", "DURATION", "", false, "A split silent for this long holds no watermark back."),
+    option(
+        "scan.watermark.idle-timeout",
+        "DURATION",
+        "",
+        false,
+        "A split silent for this long holds no watermark back.",
+    ),
     option("scan.watermark.alignment.group", "STRING", "", false, "Sources of one group read at the same pace."),
     option("scan.watermark.alignment.max-drift", "DURATION", "", false, "How far a split may run ahead of its group."),
-    option("scan.watermark.alignment.update-interval", "DURATION", "1 s", false, "How often the group's watermark is renewed."),
+    option(
+        "scan.watermark.alignment.update-interval",
+        "DURATION",
+        "1 s",
+        false,
+        "How often the group's watermark is renewed.",
+    ),
 ];
 
 /// A row of an option table.
@@ -77,7 +89,10 @@ impl<'a> TableOptions<'a> {
 
     /// An error about the use of `key` at all.
     pub fn refused(&self, key: &str, why: &str) -> Error {
-        Error::user("table.unsupported-option", format!("table `{}`: the option '{key}' is not supported: {why}", self.table))
+        Error::user(
+            "table.unsupported-option",
+            format!("table `{}`: the option '{key}' is not supported: {why}", self.table),
+        )
     }
 
     /// TRUE or FALSE.

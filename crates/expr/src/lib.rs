@@ -6,6 +6,10 @@
 mod bind;
 mod compile;
 mod kernels;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use bind::{
     aggregate_type, bind_call, bind_case, bind_cast, common_type, constant_fold, function_names, is_deterministic,

@@ -10,6 +10,9 @@ mod progress;
 mod registry;
 mod work;
 
+pub use flott_connectors::collect::{CollectHandle, CollectSink, CollectionSource};
+pub use flott_connectors::text::{Style as TextStyle, render_value};
+
 pub use client::{Environment, JobClient, submit};
 pub use options::{JobOptions, RestoreFrom, job_id_of};
 pub use progress::{CheckpointProgress, JobStatus, Progress};

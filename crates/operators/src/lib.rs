@@ -13,7 +13,7 @@ mod window;
 mod zone;
 
 #[cfg(test)]
-mod harness;
+mod test_support;
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use flott_core::operator::{Operator, OperatorFactory};
 use flott_core::types::Column;
 use flott_plan::spec::OperatorSpec;
 
-pub use source_transform::{SourceTransformSpec, WatermarkSpec, source_transform};
+pub use source_transform::{source_transform, source_transform_in};
 
 /// The factory of the operator that `spec` describes. `inputs` are the columns of each input port (UNION: of any one),
 /// `output` those of the result. What cannot run is refused here, before the job starts.

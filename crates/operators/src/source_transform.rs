@@ -9,43 +9,27 @@ use arrow_schema::{DataType as Arrow, TimeUnit};
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::source::{SourceTransform, SourceTransformFactory};
-use flott_core::time::SharedClock;
+use flott_core::time::{SharedClock, SystemClock};
 use flott_core::types::Column;
 use flott_expr::{CompiledCalc, CompiledExpr, EvalContext};
 use flott_plan::expr::{Expr, ExprKind, Literal};
+use flott_plan::spec::SourceTransformSpec;
 
 use crate::calc::apply;
 use crate::zone::parse_zone;
 
-/// What a SQL table declares beyond its physical columns.
-#[derive(Clone)]
-pub struct SourceTransformSpec {
-    /// Columns as the connector delivers them.
-    pub physical: Vec<Column>,
-    /// Output columns, over the physical ones.
-    pub projection: Vec<Expr>,
-    /// Names and types of the output.
-    pub output: Vec<Column>,
-    /// WATERMARK FOR.
-    pub watermark: Option<WatermarkSpec>,
-    /// `table.local-time-zone`.
-    pub zone: String,
-    /// Processing time.
-    pub clock: SharedClock,
+/// The factory of per-split transforms, with the machine's clock and UTC as the session's zone.
+pub fn source_transform(spec: &SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactory>> {
+    source_transform_in(spec, "UTC", SystemClock::shared())
 }
 
-/// WATERMARK FOR `rowtime` AS `expr`, over the output columns.
-#[derive(Clone, Debug)]
-pub struct WatermarkSpec {
-    /// The time attribute.
-    pub rowtime: usize,
-    /// The watermark.
-    pub expr: Expr,
-}
-
-/// The factory of per-split transforms; refuses expressions that do not compile.
-pub fn source_transform(spec: SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactory>> {
-    let factory = Factory { zone: parse_zone(&spec.zone)?, spec };
+/// The factory of per-split transforms; refuses expressions that do not compile. `zone` is `table.local-time-zone`.
+pub fn source_transform_in(
+    spec: &SourceTransformSpec,
+    zone: &str,
+    clock: SharedClock,
+) -> Result<Arc<dyn SourceTransformFactory>> {
+    let factory = Factory { zone: parse_zone(zone)?, spec: spec.clone(), clock };
     factory.create()?;
     Ok(Arc::new(factory))
 }
@@ -53,6 +37,7 @@ pub fn source_transform(spec: SourceTransformSpec) -> Result<Arc<dyn SourceTrans
 struct Factory {
     spec: SourceTransformSpec,
     zone: chrono_tz::Tz,
+    clock: SharedClock,
 }
 
 impl SourceTransformFactory for Factory {
@@ -67,8 +52,8 @@ impl SourceTransformFactory for Factory {
             true => None,
             false => Some(CompiledCalc::compile(None, &spec.projection, &spec.physical, &names)?),
         };
-        let watermark = spec.watermark.as_ref().map(|w| Watermark::new(w, &spec.output)).transpose()?;
-        Ok(Box::new(Transform { calc, watermark, zone: self.zone, clock: spec.clock.clone(), last: None }))
+        let watermark = spec.watermark.as_ref().map(|(rowtime, expr)| Watermark::new(*rowtime, expr, &spec.output)).transpose()?;
+        Ok(Box::new(Transform { calc, watermark, zone: self.zone, clock: self.clock.clone(), last: None }))
     }
     fn has_watermarks(&self) -> bool {
         self.spec.watermark.is_some()
@@ -90,12 +75,12 @@ struct Watermark {
 }
 
 impl Watermark {
-    fn new(spec: &WatermarkSpec, output: &[Column]) -> Result<Self> {
-        let rule = match delay_ms(&spec.expr, spec.rowtime) {
+    fn new(rowtime: usize, expr: &Expr, output: &[Column]) -> Result<Self> {
+        let rule = match delay_ms(expr, rowtime) {
             Some(delay) => Rule::Delay(delay),
-            None => Rule::Computed(CompiledExpr::compile(&spec.expr, output)?),
+            None => Rule::Computed(CompiledExpr::compile(expr, output)?),
         };
-        Ok(Watermark { rowtime: spec.rowtime, name: output[spec.rowtime].name.clone(), rule })
+        Ok(Watermark { rowtime, name: output[rowtime].name.clone(), rule })
     }
     fn of(&self, rows: &RecordBatch, eval: &EvalContext) -> Result<Option<i64>> {
         let rowtime = rows.column(self.rowtime);

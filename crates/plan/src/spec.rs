@@ -209,4 +209,6 @@ pub struct SourceTransformSpec {
     pub output: Vec<Column>,
     /// Event time: the rowtime column as a number of `output`, and the watermark (a timestamp) over the columns of `output`.
     pub watermark: Option<(usize, Expr)>,
+    /// `table.local-time-zone`.
+    pub zone: String,
 }

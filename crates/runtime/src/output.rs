@@ -153,7 +153,10 @@ impl Edge {
 impl HashRoute {
     fn split(&mut self, batch: ChangeBatch, slots: &mut [Option<Element>]) -> Result<()> {
         let columns: Vec<_> = self.columns.iter().map(|&c| Arc::clone(batch.rows.column(c))).collect();
-        self.codec.encode_keys(&columns, self.max_parallelism, &mut self.keys)?;
+        match columns.is_empty() {
+            true => RowCodec::encode_empty_keys(batch.num_rows(), self.max_parallelism, &mut self.keys),
+            false => self.codec.encode_keys(&columns, self.max_parallelism, &mut self.keys)?,
+        }
         let targets = slots.len() as u32;
         self.rows.iter_mut().for_each(Vec::clear);
         for (i, &group) in self.keys.groups.iter().enumerate() {

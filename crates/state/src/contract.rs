@@ -85,7 +85,13 @@ fn at(key: &[u8]) -> StateKey<'_> {
     StateKey::new(key, MAX_PARALLELISM)
 }
 
-fn resolve(backend: &mut dyn StateBackend, id: TableId, namespaces: &[i64], keys: &KeyBatch, create: bool) -> Vec<Slot> {
+fn resolve(
+    backend: &mut dyn StateBackend,
+    id: TableId,
+    namespaces: &[i64],
+    keys: &KeyBatch,
+    create: bool,
+) -> Vec<Slot> {
     let mut slots = vec![7; 3];
     backend.rows(id).resolve(namespaces, keys, create, &mut slots).expect("keys resolve");
     assert_eq!(slots.len(), keys.len(), "resolve gives one slot per key");

@@ -72,9 +72,14 @@ impl ChunkWriter for MemoryChunks {
 
 impl ChunkReader for MemoryChunks {
     fn get(&self, chunk: &ChunkRef) -> Result<Bytes> {
-        let bytes = self.raw(chunk).ok_or_else(|| Error::corrupt("checkpoint.missing_chunk", format!("{:?} is missing", chunk.location)))?;
+        let bytes = self
+            .raw(chunk)
+            .ok_or_else(|| Error::corrupt("checkpoint.missing_chunk", format!("{:?} is missing", chunk.location)))?;
         if bytes.len() as u64 != chunk.len || crc32fast::hash(&bytes) != chunk.crc32 {
-            return Err(Error::corrupt("checkpoint.corrupt_chunk", format!("{:?} is not what was written", chunk.location)));
+            return Err(Error::corrupt(
+                "checkpoint.corrupt_chunk",
+                format!("{:?} is not what was written", chunk.location),
+            ));
         }
         Ok(bytes)
     }

@@ -141,7 +141,12 @@ impl TimerService {
 
     /// Takes the earliest timer whose time is at or before `now_ms` (a watermark or processing time); `None` when none is due.
     /// A timer that fires may register others: they come up in turn.
-    pub fn pop_due(&mut self, backend: &mut dyn StateBackend, domain: TimeDomain, now_ms: i64) -> Result<Option<Timer>> {
+    pub fn pop_due(
+        &mut self,
+        backend: &mut dyn StateBackend,
+        domain: TimeDomain,
+        now_ms: i64,
+    ) -> Result<Option<Timer>> {
         let queue = self.queue(domain);
         if queue.index.first().is_none_or(|t| t.time_ms > now_ms) {
             return Ok(None);

@@ -112,6 +112,10 @@ impl CheckpointCoordinator {
     pub fn publishing(&self) -> Option<CheckpointId> {
         self.pending.iter().find(|(_, p)| p.stage == Stage::Publishing).map(|(id, _)| *id)
     }
+    /// When the next [`super::Event::Tick`] is due: the last [`super::Action::WakeAt`]. `None`: nothing waits for time.
+    pub fn wake_at_ms(&self) -> Option<i64> {
+        self.wake_ms
+    }
     /// Checkpoints that are not decided yet.
     pub fn pending(&self) -> impl Iterator<Item = CheckpointId> {
         self.pending.keys().copied()

@@ -126,7 +126,7 @@ impl CheckpointCoordinator {
         let known = self.subtasks.contains(&subtask);
         match self.pending.get(&checkpoint) {
             Some(p) if known && matches!(p.stage, Stage::Capturing | Stage::Collecting) => {
-                self.fail(now_ms, checkpoint, reason, &format!("subtask {subtask}: {message}"), out);
+                self.fail(now_ms, checkpoint, reason, &format!("{}: {message}", self.stats.subtask_name(subtask)), out);
             }
             _ => self.late(checkpoint, subtask, out),
         }
@@ -351,8 +351,12 @@ impl CheckpointCoordinator {
     /// A checkpoint will not be: forgets it and has its files deleted.
     fn give_up(&mut self, now_ms: i64, id: CheckpointId, reason: FailureReason, message: &str, out: &mut Actions) {
         let Some(p) = self.pending.remove(&id) else { return };
-        let message =
-            if message.is_empty() { reason.message().to_owned() } else { format!("{} {}", reason.message(), message) };
+        let message = if message.is_empty() {
+            reason.message().to_owned()
+        } else {
+            let stop = if message.ends_with(['.', ']', ')']) { "" } else { "." };
+            format!("{} {message}{stop}", reason.message())
+        };
         self.stats.failed(id, now_ms, reason.name(), &message);
         remember(&mut self.given_up, id);
         out.push(Action::NotifyAborted(id));

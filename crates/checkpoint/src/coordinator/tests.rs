@@ -164,3 +164,13 @@ fn a_final_checkpoint_is_never_lost() {
         assert!(done, "seed {seed}: {c:?}");
     }
 }
+
+/// Recorded from Flink 2.3 by calling its class.
+#[test]
+fn the_reasons_that_count_are_flinks() {
+    let counting: Vec<&str> = FailureReason::ALL.iter().filter(|r| r.counts()).map(|r| r.name()).collect();
+    let expected =
+        "IO_EXCEPTION CHECKPOINT_ASYNC_EXCEPTION CHECKPOINT_EXPIRED CHECKPOINT_DECLINED FINALIZE_CHECKPOINT_FAILURE";
+    assert_eq!(counting.join(" "), expected);
+    assert_eq!(FailureReason::ALL.len(), 24);
+}

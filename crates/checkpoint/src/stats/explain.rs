@@ -1,6 +1,7 @@
 //! One sentence on what held a checkpoint up: who is missing, what dominated; never guesses beyond the reports.
 
 use flott_core::SubtaskId;
+use flott_core::snapshot::SubtaskCheckpointStats;
 
 use super::{CheckpointRecord, CheckpointStatsHistory};
 
@@ -28,7 +29,7 @@ impl CheckpointStatsHistory {
             }
             parts.push(format!("{} of {all} subtasks had not acknowledged: {}", missing.len(), names.join(", ")));
         }
-        if let Some((subtask, report)) = record.reports().max_by_key(|(_, r)| r.ack_ms) {
+        if let Some((subtask, report)) = record.reports().max_by_key(|(_, r)| (busy_ms(&r.stats), r.ack_ms)) {
             let s = &report.stats;
             let phases = [
                 (s.start_delay_ms, "waiting for the barrier, which queued behind data (backpressure)"),
@@ -50,12 +51,16 @@ impl CheckpointStatsHistory {
         if parts.is_empty() { String::new() } else { format!("{}.", parts.join("; ")) }
     }
 
-    fn subtask_name(&self, subtask: SubtaskId) -> String {
+    pub(crate) fn subtask_name(&self, subtask: SubtaskId) -> String {
         match self.names.get(&subtask.vertex) {
             Some(name) => format!("{name}#{}", subtask.index),
             None => subtask.to_string(),
         }
     }
+}
+
+fn busy_ms(s: &SubtaskCheckpointStats) -> u64 {
+    [s.start_delay_ms, s.alignment_ms, s.sync_ms, s.async_ms].into_iter().fold(0, u64::saturating_add)
 }
 
 fn seconds(ms: i64) -> String {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use flott_core::{CheckpointId, Error, JobId, Result};
+use flott_core::{Error, ErrorKind, JobId, Result};
 
 use super::local::io_error;
 use super::log::PublishLog;
@@ -120,16 +120,24 @@ pub fn load(path: &str, options: StorageOptions) -> Result<RestorePoint> {
     };
     let shown = format!("{}/{prefix}/{chk}/_metadata", storage.endpoint());
     let metadata = CheckpointMetadata::decode(&bytes, &shown)?;
-    let log = PublishLog::read(&*storage, &prefix)?;
-    let published =
-        |id: CheckpointId| log.checkpoints().iter().any(|(_, c, crc)| *c == id && *crc == crc32fast::hash(&bytes));
-    if !log.entries.is_empty() && !published(metadata.checkpoint) {
-        return Err(Error::user("checkpoint.unpublished", format!("{shown} was never published"))
-            .detail("the job's publish log does not name it: the process that wrote it died before, or was replaced")
-            .hint("write -s latest for the newest published checkpoint"));
+    let crc = crc32fast::hash(&bytes);
+    let mut notices = Vec::new();
+    match PublishLog::read(&*storage, &prefix) {
+        Ok(log) if log.entries.is_empty() => {}
+        Ok(log) if log.checkpoints().iter().any(|(_, id, c)| *id == metadata.checkpoint && *c == crc) => {}
+        Ok(_) => {
+            return Err(Error::user("checkpoint.unpublished", format!("{shown} was never published"))
+                .detail(
+                    "the job's publish log does not name it: the process that wrote it died before, or was replaced",
+                )
+                .hint("write -s latest for the newest published checkpoint"));
+        }
+        Err(e) if e.kind() == ErrorKind::Retry => return Err(e),
+        // The way out when the log is damaged.
+        Err(e) => notices.push(format!("whether {shown} was published is unknown: {e}")),
     }
     let path = format!("{}/{prefix}/{chk}", storage.endpoint());
-    Ok(RestorePoint { metadata, path, notices: Vec::new(), storage, prefix })
+    Ok(RestorePoint { metadata, path, notices, storage, prefix })
 }
 
 /// A file name for a job name: itself when it is plain, else with a hash so that no two names meet.

@@ -1,6 +1,6 @@
 //! The checkpoints of one job: generations, publishing, chunks; never overwrites, and stops when a newer generation shows.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flott_core::snapshot::{ChunkLocation, ChunkReader, ChunkWriter, SubtaskState};
@@ -40,6 +40,8 @@ pub(super) struct JobInner {
     pub job: JobId,
     pub options: StorageOptions,
     pub counter: AtomicU64,
+    /// 0: not begun. Read without waiting for an append.
+    generation: AtomicU64,
     /// Held over I/O: one append at a time.
     log: Mutex<LogState>,
     /// Never held over I/O.
@@ -81,8 +83,9 @@ impl JobInner {
 
 impl JobStorage {
     pub(super) fn new(storage: Arc<TimedStorage>, job: JobId, options: StorageOptions) -> Self {
-        let (counter, log, files) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        JobStorage { inner: Arc::new(JobInner { storage, job, options, counter, log, files }) }
+        let (counter, generation) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (log, files) = (Mutex::default(), Mutex::default());
+        JobStorage { inner: Arc::new(JobInner { storage, job, options, counter, generation, log, files }) }
     }
 
     /// The job.
@@ -91,7 +94,7 @@ impl JobStorage {
     }
     /// The generation begun; 0 before.
     pub fn generation(&self) -> u64 {
-        self.inner.log().generation
+        self.inner.generation.load(Ordering::Acquire)
     }
     /// What the storage calls took.
     pub fn stats(&self) -> super::StorageStats {
@@ -132,6 +135,7 @@ impl JobStorage {
                 }
             }
             *inner.files() = files;
+            inner.generation.store(number, Ordering::Release);
             let next_checkpoint = CheckpointId(next);
             return Ok(Generation { number, next_checkpoint, has_checkpoints: !checkpoints.is_empty() });
         }
@@ -148,6 +152,14 @@ impl JobStorage {
             self.adopt(point);
         }
         Ok(chosen)
+    }
+
+    /// Whether this generation has published. Until then a failover goes back to the restore point of the start, which is not the
+    /// newest checkpoint when the user named one.
+    pub fn has_published(&self) -> Result<bool> {
+        let (own, log) = (self.generation(), PublishLog::read(&*self.inner.storage, &self.inner.prefix())?);
+        let is_own = |e: &LogEntry| e.generation == own && matches!(e.kind, LogKind::Checkpoint { .. });
+        Ok(log.entries.iter().any(|(_, e)| is_own(e)))
     }
 
     /// Keeps the files of the checkpoint that the job is restored from, if it is the job's own. Returns whether it is: when

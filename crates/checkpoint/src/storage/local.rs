@@ -37,7 +37,8 @@ impl LocalStorage {
     /// Tries everything a checkpoint needs: create, sync, link, list, read, delete.
     pub fn probe(&self) -> Result<()> {
         let name = format!(".probe-{:016x}", self.unique);
-        let written = self.put_new(&name, Bytes::from_static(b"probe"))?;
+        // Errors name the directory, not the file that tries it out.
+        let written = self.write(&self.path(&name), b"probe").map_err(|e| io_error("write", &self.root, &e))?;
         let listed = self.list("")?.contains(&name);
         let read = self.get(&name, None)?;
         self.delete(&name)?;
@@ -124,7 +125,7 @@ impl CheckpointStorage for LocalStorage {
         };
         match read() {
             Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(e) if is_no_file(e.kind()) => Ok(None),
             Err(e) => Err(io_error("read", &target, &e)),
         }
     }
@@ -158,6 +159,10 @@ impl CheckpointStorage for LocalStorage {
             other => other.or_else(absent_is_fine).map_err(|e| io_error("delete", &target, &e)),
         }
     }
+}
+
+fn is_no_file(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
 }
 
 fn absent_is_fine(e: std::io::Error) -> std::io::Result<()> {

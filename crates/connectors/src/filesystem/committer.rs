@@ -102,7 +102,8 @@ impl FileCommitter {
             Err(e) => format!("'{}' is not there either: {e}", file.visible.display()),
         };
         let lost = format!("the {} bytes of '{}' cannot be committed", file.length, file.pending.display());
-        let hint = "somebody else removed or replaced files of this table; restore them, or start from an older checkpoint";
+        let hint =
+            "somebody else removed or replaced files of this table; restore them, or start from an older checkpoint";
         Err(CommitError::Fatal(Error::user("filesystem.commit-lost", lost).detail(found).hint(hint)))
     }
 
@@ -158,9 +159,9 @@ fn duplicate(file: &Pending) -> Result<(), CommitError> {
 
 /// Makes the names in a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::retry("filesystem.sync", format!("cannot sync the directory '{}': {e}", directory.display())))
+    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| {
+        Error::retry("filesystem.sync", format!("cannot sync the directory '{}': {e}", directory.display()))
+    })
 }
 
 impl Committer for FileCommitter {

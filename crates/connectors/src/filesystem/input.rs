@@ -46,7 +46,9 @@ impl Layout {
             origins.push(if let Some(key) = &column.metadata_key {
                 let known = super::METADATA.iter().find(|(k, _)| k == key);
                 let kind = &column.data_type.kind;
-                let fits = known.is_some_and(|(_, t)| t == kind || (t.is_timestamp() && kind.is_timestamp()) || (t.is_string() && kind.is_string()));
+                let fits = known.is_some_and(|(_, t)| {
+                    t == kind || (t.is_timestamp() && kind.is_timestamp()) || (t.is_string() && kind.is_string())
+                });
                 if !fits {
                     let all: Vec<_> = super::METADATA.iter().map(|(k, t)| format!("'{k}' {t}")).collect();
                     return Err(Error::user(
@@ -64,8 +66,11 @@ impl Layout {
             });
         }
         if decoded.is_empty() {
-            return Err(Error::user("filesystem.columns", format!("table `{}` has no column in its files", table.name))
-                .hint("declare a physical column that is no partition column"));
+            return Err(Error::user(
+                "filesystem.columns",
+                format!("table `{}` has no column in its files", table.name),
+            )
+            .hint("declare a physical column that is no partition column"));
         }
         let schema = arrow_schema(&table.columns);
         Ok(Layout { schema, decoded, origins, default_partition: default_partition.to_owned() })
@@ -109,7 +114,9 @@ fn append_metadata(column: &Column, path: &Path, builder: &mut ColumnBuilder) ->
     match column.metadata_key.as_deref() {
         Some("file.path") => builder.append_text(&path.to_string_lossy()),
         Some("file.name") => builder.append_text(&path.file_name().unwrap_or_default().to_string_lossy()),
-        Some("file.size") => fs::metadata(path).is_ok_and(|m| builder.append_i64(i64::try_from(m.len()).unwrap_or(i64::MAX))),
+        Some("file.size") => {
+            fs::metadata(path).is_ok_and(|m| builder.append_i64(i64::try_from(m.len()).unwrap_or(i64::MAX)))
+        }
         _ => {
             use std::os::unix::fs::MetadataExt;
             let per_second = match column.data_type.kind {
@@ -155,7 +162,9 @@ enum Fresh {
     /// Find the first record of a part in the middle of a file.
     Align,
     /// Skip byte order mark and perhaps a heading.
-    Heading { skip_line: bool },
+    Heading {
+        skip_line: bool,
+    },
     Done,
 }
 

@@ -56,13 +56,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("sink.rolling-policy.check-interval", "DURATION", "1 min", false, "How often the two ages are checked."),
     option("partition.default-name", "STRING", "__DEFAULT_PARTITION__", false, "Directory of NULL partitions."),
     option("auto-compaction", "BOOLEAN", "false", false, "Refused when true: part files are not merged."),
-    option(
-        "sink.compression",
-        "ENUM(none|gzip)",
-        "none",
-        false,
-        "How part files are compressed (Flott's own option).",
-    ),
+    option("sink.compression", "ENUM(none|gzip)", "none", false, "How part files are compressed (Flott's own option)."),
     option(
         "test.commit-deduplication",
         "ENUM(on|off)",
@@ -115,7 +109,8 @@ impl ConnectorFactory for FilesystemFactory {
     fn source(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Source>> {
         let o = TableOptions::checked(table, &[OPTIONS, Format::options_of(table)?])?;
         if o.text("source.monitor-interval").is_some() {
-            return Err(o.refused("source.monitor-interval", "directories are not watched, a file source is bounded")
+            return Err(o
+                .refused("source.monitor-interval", "directories are not watched, a file source is bounded")
                 .hint("leave it out and run the job again for new files"));
         }
         if o.text("source.path.regex-pattern").is_some() {
@@ -160,8 +155,11 @@ impl ConnectorFactory for FilesystemFactory {
         let options = sink::SinkOptions {
             path: local_path(&o)?,
             gzip: o.one_of("sink.compression", &["none", "gzip"], 0)? == 1,
-            file_bytes_max: above_zero("sink.rolling-policy.file-size", o.memory_bytes("sink.rolling-policy.file-size")?)?
-                .unwrap_or(128 << 20),
+            file_bytes_max: above_zero(
+                "sink.rolling-policy.file-size",
+                o.memory_bytes("sink.rolling-policy.file-size")?,
+            )?
+            .unwrap_or(128 << 20),
             rollover_ms: interval("sink.rolling-policy.rollover-interval", 1_800_000)?,
             inactivity_ms: interval("sink.rolling-policy.inactivity-interval", 1_800_000)?,
             check_ms: interval("sink.rolling-policy.check-interval", 60_000)?.max(1),

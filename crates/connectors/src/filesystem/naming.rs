@@ -26,10 +26,7 @@ pub fn final_name(context: &SinkContext, counter: u64, suffix: &str) -> String {
 
 /// Hidden name of a part file.
 pub fn hidden_name(context: &SinkContext, final_name: &str, suffix: &str) -> String {
-    format!(
-        ".{final_name}.{}-{}.{:016x}-{}.{suffix}",
-        context.job, context.operator, context.run, context.attempt
-    )
+    format!(".{final_name}.{}-{}.{:016x}-{}.{suffix}", context.job, context.operator, context.run, context.attempt)
 }
 
 /// What a hidden name tells about a file.
@@ -62,7 +59,10 @@ pub fn read_hidden(context: &SinkContext, name: &str) -> Option<Hidden> {
 pub fn escape(value: &str, out: &mut String) {
     for c in value.chars() {
         let unsafe_char = c.is_ascii_control()
-            || matches!(c, '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' | '\u{7f}');
+            || matches!(
+                c,
+                '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' | '\u{7f}'
+            );
         if unsafe_char {
             out.push_str(&format!("%{:02X}", c as u32));
         } else {

@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use flott_core::registry::TableSpec;
 use flott_core::sink::{ChangelogMode, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus};
 use flott_core::types::Column;
-use flott_core::{ChangeBatch, CheckpointId, Error, RowKind, Result};
+use flott_core::{ChangeBatch, CheckpointId, Error, Result, RowKind};
 
 use super::committer::{FileCommitter, Pending, sync_directory};
 use super::naming::{self, IN_PROGRESS, PENDING};
@@ -57,16 +57,15 @@ pub struct FileSink {
 impl FileSink {
     /// A sink into the files of `table`.
     pub fn new(options: SinkOptions, table: &TableSpec) -> Result<Self> {
-        let sink = FileSink {
-            options,
-            columns: table.columns.clone(),
-            partition_keys: table.partition_keys.clone(),
-        };
+        let sink = FileSink { options, columns: table.columns.clone(), partition_keys: table.partition_keys.clone() };
         // Types that the format cannot carry are refused here, not in the task.
         sink.options.format.encoder(&sink.written_columns())?;
         if sink.written_columns().is_empty() {
-            return Err(Error::user("filesystem.columns", format!("table `{}` has only partition columns", table.name))
-                .hint("declare a physical column that is no partition column"));
+            return Err(Error::user(
+                "filesystem.columns",
+                format!("table `{}` has only partition columns", table.name),
+            )
+            .hint("declare a physical column that is no partition column"));
         }
         Ok(sink)
     }
@@ -197,18 +196,21 @@ impl FileWriter {
         if self.parts.len() >= OPEN_MAX {
             self.close_if(|_| true)?;
         }
-        let directory = std::path::absolute(self.options.path.join(partition)).map_err(|e| unwritable(&self.options.path, &e))?;
+        let directory =
+            std::path::absolute(self.options.path.join(partition)).map_err(|e| unwritable(&self.options.path, &e))?;
         fs::create_dir_all(&directory).map_err(|e| unwritable(&directory, &e))?;
         let final_name = naming::final_name(&self.context, self.counter, &self.suffix);
         self.counter += 1;
         let hidden = directory.join(naming::hidden_name(&self.context, &final_name, IN_PROGRESS));
         let file = File::create_new(&hidden).map_err(|e| unwritable(&directory, &e))?;
-        let output =
-            if self.options.gzip { Output::Gzip(GzEncoder::new(file, Compression::fast())) } else { Output::Plain(file) };
+        let output = if self.options.gzip {
+            Output::Gzip(GzEncoder::new(file, Compression::fast()))
+        } else {
+            Output::Plain(file)
+        };
         let now = self.context.clock.now_ms();
         let buffer = String::with_capacity(BUFFER_BYTES / 4);
-        let part =
-            Part { directory, final_name, hidden, output, buffer, bytes: 0, opened_ms: now, written_ms: now };
+        let part = Part { directory, final_name, hidden, output, buffer, bytes: 0, opened_ms: now, written_ms: now };
         self.parts.insert(partition.to_owned(), part);
         Ok(())
     }

@@ -37,7 +37,11 @@ impl FileSplit {
 
     /// Name of the part: stable over restarts, also when the file has grown.
     pub fn id(&self) -> String {
-        if self.start == 0 { self.path.display().to_string() } else { format!("{}#{}", self.path.display(), self.start) }
+        if self.start == 0 {
+            self.path.display().to_string()
+        } else {
+            format!("{}#{}", self.path.display(), self.start)
+        }
     }
 
     /// With the position encoded.
@@ -80,7 +84,8 @@ pub fn list_files(path: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut files = Vec::new();
     let mut open = vec![path.to_path_buf()];
     while let Some(dir) = open.pop() {
-        let failed = |e| Error::user("filesystem.path", format!("the directory '{}' cannot be listed: {e}", dir.display()));
+        let failed =
+            |e| Error::user("filesystem.path", format!("the directory '{}' cannot be listed: {e}", dir.display()));
         for entry in fs::read_dir(&dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if is_hidden(&entry.file_name().to_string_lossy()) {
@@ -111,9 +116,8 @@ pub fn parts(path: &Path, bytes: u64, quote: Option<u8>, split_bytes: u64) -> Re
         return Ok(vec![whole]);
     }
     let starts = (0..bytes).step_by(usize::try_from(split_bytes).unwrap_or(usize::MAX));
-    let mut parts: Vec<_> = starts
-        .map(|start| FileSplit { start, end: start + split_bytes, offset: start, ..whole.clone() })
-        .collect();
+    let mut parts: Vec<_> =
+        starts.map(|start| FileSplit { start, end: start + split_bytes, offset: start, ..whole.clone() }).collect();
     if let Some(part) = parts.last_mut() {
         part.end = u64::MAX;
     }

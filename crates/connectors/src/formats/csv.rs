@@ -189,10 +189,7 @@ impl CsvDecoder {
                     return Err(Fault::Bad(None, format!("the record has more than the {count} fields declared")));
                 }
                 End::Line | End::Data if c + 1 < count => {
-                    return Err(Fault::Bad(
-                        Some(c + 1),
-                        format!("the record ends after {} of {count} fields", c + 1),
-                    ));
+                    return Err(Fault::Bad(Some(c + 1), format!("the record ends after {} of {count} fields", c + 1)));
                 }
                 _ => {}
             }
@@ -342,12 +339,7 @@ impl CsvDecoder {
     }
 
     fn bad(&self, line: u64, field: Option<usize>, problem: String) -> BadRecord {
-        BadRecord {
-            line,
-            field: field.map(|c| self.names[c].clone()),
-            problem,
-            skip_option: "csv.ignore-parse-errors",
-        }
+        BadRecord { line, field: field.map(|c| self.names[c].clone()), problem, skip_option: "csv.ignore-parse-errors" }
     }
 }
 

@@ -31,8 +31,7 @@ impl CsvEncoder {
 
     /// The text of a value that is not NULL.
     fn text(&self, array: &ArrayRef, row: usize, out: &mut String) {
-        let style =
-            ScalarStyle { iso: false, plain_decimals: true, stripped_decimals: self.options.scientific };
+        let style = ScalarStyle { iso: false, plain_decimals: true, stripped_decimals: self.options.scientific };
         match array.data_type() {
             Arrow::Utf8 => out.push_str(array.as_string::<i32>().value(row)),
             Arrow::Binary => crate::base64::encode(array.as_binary::<i32>().value(row), out),
@@ -66,7 +65,8 @@ impl CsvEncoder {
 
     fn push_field(&self, text: &str, out: &mut String) {
         let Some(quote) = self.options.quote else { return self.push_unquoted(text, out) };
-        let risky = |b: u8| b < self.safe_from || b == quote || b == self.options.delimiter || Some(b) == self.options.escape;
+        let risky =
+            |b: u8| b < self.safe_from || b == quote || b == self.options.delimiter || Some(b) == self.options.escape;
         if text.len() <= LOOK_MAX && !text.bytes().any(risky) {
             return out.push_str(text);
         }

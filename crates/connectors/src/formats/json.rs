@@ -8,7 +8,7 @@ use flott_core::text::java_double_to_string;
 use flott_core::types::{Column, DataType, TypeKind};
 use flott_core::{Error, Result};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{BadRecord, Block, Decoder, Progress, RECORD_BYTES_MAX, excerpt};
@@ -102,7 +102,9 @@ impl JsonOptions {
             ignore_null_fields: o.flag("json.encode.ignore-null-fields", false)?,
         };
         if options.fail_on_missing_field && options.ignore_parse_errors {
-            return Err(o.bad("json.ignore-parse-errors", "possible together with 'json.fail-on-missing-field' = 'true'"));
+            return Err(
+                o.bad("json.ignore-parse-errors", "possible together with 'json.fail-on-missing-field' = 'true'")
+            );
         }
         Ok(options)
     }
@@ -284,12 +286,14 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
     fn visit_bool<E: serde::de::Error>(self, b: bool) -> Result<(), E> {
         let text = if b { "true" } else { "false" };
-        let taken = if self.column.kind().is_string() { self.column.append_text(text) } else { self.column.append_bool(b) };
+        let taken =
+            if self.column.kind().is_string() { self.column.append_text(text) } else { self.column.append_bool(b) };
         self.taken(taken, text)
     }
     #[inline]
     fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<(), E> {
-        let taken = self.column.append_i64(n) || (self.column.kind().is_string() && self.column.append_text(&n.to_string()));
+        let taken =
+            self.column.append_i64(n) || (self.column.kind().is_string() && self.column.append_text(&n.to_string()));
         self.taken(taken, n)
     }
     #[inline]
@@ -349,7 +353,11 @@ impl<'de> Visitor<'de> for Value<'_> {
         } else if let Some((keys, values)) = column.entries() {
             while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                 if !keys.append_text(&key) {
-                    return Err(shared.refuse(format!("the key '{}' is not a {}", excerpt(key.as_bytes()), keys.kind())));
+                    return Err(shared.refuse(format!(
+                        "the key '{}' is not a {}",
+                        excerpt(key.as_bytes()),
+                        keys.kind()
+                    )));
                 }
                 let value = Value { name: &name.children[0], column: &mut *values, shared };
                 if let Err(e) = map.next_value_seed(value) {

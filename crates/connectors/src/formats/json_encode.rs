@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType as Arrow;
-use flott_core::types::Column;
+use flott_core::types::{Column, DataType, TypeKind};
 use flott_core::{Error, Result};
 
 use super::json::{JsonOptions, NullKey, check_keys};
@@ -16,43 +16,61 @@ use super::{Encoder, Format};
 /// Encoder of JSON lines.
 pub struct JsonEncoder {
     options: JsonOptions,
-    /// `"name":` of each column.
-    names: Vec<String>,
+    members: Vec<Member>,
+}
+
+/// `"name":` of a member, and its own members: of the fields, the element or the value.
+struct Member {
+    name: String,
+    children: Vec<Member>,
+}
+
+impl Member {
+    fn of(name: &str, t: &DataType) -> Member {
+        let children = match &t.kind {
+            TypeKind::Row(fields) => fields.iter().map(|(n, t)| Member::of(n, t)).collect(),
+            TypeKind::Array(item) => vec![Member::of("", item)],
+            TypeKind::Map(_, value) => vec![Member::of("", value)],
+            _ => Vec::new(),
+        };
+        let mut text = String::new();
+        push_string(name, &mut text);
+        text.push(':');
+        Member { name: text, children }
+    }
 }
 
 impl JsonEncoder {
     /// An encoder of `columns`.
     pub fn new(options: JsonOptions, columns: &[Column]) -> Result<Self> {
-        let mut names = Vec::with_capacity(columns.len());
         for column in columns {
             check_keys(&column.name, &column.data_type)?;
-            names.push(member(&column.name));
         }
-        Ok(JsonEncoder { options, names })
+        Ok(JsonEncoder { options, members: columns.iter().map(|c| Member::of(&c.name, &c.data_type)).collect() })
     }
 
     fn style(&self) -> ScalarStyle {
         ScalarStyle { iso: self.options.iso, plain_decimals: self.options.plain_decimals, stripped_decimals: false }
     }
 
-    fn object(&self, names: &[String], columns: &[ArrayRef], row: usize, out: &mut String) -> Result<()> {
+    fn object(&self, members: &[Member], columns: &[ArrayRef], row: usize, out: &mut String) -> Result<()> {
         out.push('{');
         let mut first = true;
-        for (name, column) in names.iter().zip(columns) {
+        for (member, column) in members.iter().zip(columns) {
             if self.options.ignore_null_fields && column.is_null(row) {
                 continue;
             }
             if !std::mem::take(&mut first) {
                 out.push(',');
             }
-            out.push_str(name);
-            self.value(column, row, out)?;
+            out.push_str(&member.name);
+            self.value(&member.children, column, row, out)?;
         }
         out.push('}');
         Ok(())
     }
 
-    fn value(&self, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+    fn value(&self, children: &[Member], array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         if array.is_null(row) {
             out.push_str("null");
             return Ok(());
@@ -80,15 +98,12 @@ impl JsonEncoder {
                     if i > 0 {
                         out.push(',');
                     }
-                    self.value(&items, i, out)?;
+                    self.value(&children[0].children, &items, i, out)?;
                 }
                 out.push(']');
             }
-            Arrow::Map(..) => self.map(array, row, out)?,
-            Arrow::Struct(fields) => {
-                let names: Vec<_> = fields.iter().map(|f| member(f.name())).collect();
-                self.object(&names, array.as_struct().columns(), row, out)?;
-            }
+            Arrow::Map(..) => self.map(&children[0], array, row, out)?,
+            Arrow::Struct(_) => self.object(children, array.as_struct().columns(), row, out)?,
             _ => self.quoted(array, row, out),
         }
         Ok(())
@@ -100,7 +115,7 @@ impl JsonEncoder {
         out.push('"');
     }
 
-    fn map(&self, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
+    fn map(&self, value: &Member, array: &ArrayRef, row: usize, out: &mut String) -> Result<()> {
         let entries = array.as_map().value(row);
         let (keys, values) = (entries.column(0), Arc::clone(entries.column(1)));
         out.push('{');
@@ -120,18 +135,11 @@ impl JsonEncoder {
             }
             push_string(key, out);
             out.push(':');
-            self.value(&values, i, out)?;
+            self.value(&value.children, &values, i, out)?;
         }
         out.push('}');
         Ok(())
     }
-}
-
-fn member(name: &str) -> String {
-    let mut text = String::new();
-    push_string(name, &mut text);
-    text.push(':');
-    text
 }
 
 /// Appends a JSON string: only `"`, `\` and controls are escaped.
@@ -168,7 +176,7 @@ pub fn push_string(text: &str, out: &mut String) {
 impl Encoder for JsonEncoder {
     fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()> {
         for row in 0..batch.num_rows() {
-            self.object(&self.names, batch.columns(), row, out)?;
+            self.object(&self.members, batch.columns(), row, out)?;
             out.push('\n');
         }
         Ok(())

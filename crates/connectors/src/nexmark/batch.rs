@@ -193,7 +193,9 @@ impl Bids {
         }
     }
     fn pad_to(&mut self, row: usize) {
-        [&mut self.channel, &mut self.url, &mut self.extra].map(|s| s.pad_to(row));
+        for strings in [&mut self.channel, &mut self.url, &mut self.extra] {
+            strings.pad_to(row);
+        }
     }
     fn finish(mut self, rows: usize, mask: NullBuffer, fields: Fields) -> Result<ArrayRef> {
         self.pad_to(rows);
@@ -227,7 +229,9 @@ impl Auctions {
         }
     }
     fn pad_to(&mut self, row: usize) {
-        [&mut self.name, &mut self.description, &mut self.extra].map(|s| s.pad_to(row));
+        for strings in [&mut self.name, &mut self.description, &mut self.extra] {
+            strings.pad_to(row);
+        }
     }
     fn finish(mut self, rows: usize, mask: NullBuffer, fields: Fields) -> Result<ArrayRef> {
         self.pad_to(rows);
@@ -262,8 +266,12 @@ impl Persons {
         }
     }
     fn pad_to(&mut self, row: usize) {
-        [&mut self.name, &mut self.email, &mut self.card].map(|s| s.pad_to(row));
-        [&mut self.city, &mut self.state, &mut self.extra].map(|s| s.pad_to(row));
+        for strings in [&mut self.name, &mut self.email, &mut self.card] {
+            strings.pad_to(row);
+        }
+        for strings in [&mut self.city, &mut self.state, &mut self.extra] {
+            strings.pad_to(row);
+        }
     }
     fn text_len(&self) -> usize {
         [&self.name, &self.email, &self.card, &self.city, &self.state].iter().map(|s| s.data.len()).sum()

@@ -20,6 +20,7 @@ use flott_core::{Error, Result};
 
 use batch::Generator;
 use options::NexmarkOptions;
+pub use options::OPTIONS;
 use reader::NexmarkSource;
 
 /// Makes Nexmark sources.
@@ -31,7 +32,7 @@ impl ConnectorFactory for NexmarkFactory {
         "nexmark"
     }
     fn options(&self) -> &'static [OptionSpec] {
-        options::OPTIONS
+        OPTIONS
     }
     fn default_columns(&self) -> Option<Vec<Column>> {
         Some(columns())

@@ -11,8 +11,8 @@ use crate::options::{TableOptions, option};
 /// 2015-07-15 00:00:00: event times must not depend on when a job starts.
 const BASE_TIME: &str = "2015-07-15 00:00:00";
 
-/// Every option.
-pub(super) static OPTIONS: &[OptionSpec] = &[
+/// Every option of the connector.
+pub static OPTIONS: &[OptionSpec] = &[
     option("events.num", "BIGINT", "0", false, "Number of events; 0 never ends."),
     option("seed", "BIGINT", "0", false, "Event n is a function of the seed and n alone."),
     option(

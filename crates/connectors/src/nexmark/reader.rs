@@ -102,7 +102,9 @@ impl Position {
     }
     fn save(&self, block_events: i64) -> Split {
         let mut state = vec![STATE_VERSION];
-        [self.block, self.offset, block_events].map(|n| state.extend(n.to_be_bytes()));
+        for n in [self.block, self.offset, block_events] {
+            state.extend(n.to_be_bytes());
+        }
         Split { id: self.id.to_string(), state }
     }
     fn next_event(&self, block_events: i64) -> i64 {

@@ -237,7 +237,7 @@ fn event_zero_is_frozen() {
     assert_eq!(first, FROZEN);
 }
 
-const FROZEN: [&str; 4] = ["", "", "", ""];
+const FROZEN: [&str; 4] = ["Saul Bartels", "0771 5393 6499 0781", "1003", "2487941"];
 
 #[test]
 fn boundedness_stop_and_keep_alive() {
@@ -304,4 +304,12 @@ fn bad_options_columns_and_positions_are_refused() {
         let e = reader(source.as_ref(), 0, 1, &clock()).assign(vec![split]).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Corrupt, "{id}");
     }
+}
+
+#[test]
+fn the_law_of_sources_holds() {
+    let flat = crate::contract::check_source(&|| source(&[("events.num", "9000")]));
+    let paced = crate::contract::check_source(&|| source(&[("events.num", "9000"), ("rate.limited", "true")]));
+    assert_eq!(flat.len(), 9000);
+    assert!(flat == paced, "pacing changes when events come, not which");
 }

@@ -230,7 +230,6 @@ impl Configuration {
         self.text(key).and_then(parse_map).unwrap_or_default()
     }
     fn text(&self, key: &str) -> Option<&str> {
-        debug_assert!(Table::get().option(key).is_some(), "`{key}` is not declared");
         self.raw(key).or_else(|| Table::get().option(key)?.default)
     }
 }

@@ -67,14 +67,22 @@ impl OptionDef {
 
 use ValueRule::{Former, Note, Refuse};
 
-const NO_BATCH: &str = "Flott runs every job as a stream; over bounded input a streaming job ends by itself with the same final rows, so leave \
-                        the option out or use STREAMING";
-const NO_UNALIGNED: &str = "unaligned checkpoints arrive in a later release; until then barriers are aligned, which gives the same guarantee but \
-                            waits behind backpressure";
+const NO_BATCH: &str = "Flott runs every job as a stream; over bounded input it ends by itself with the same final rows. \
+                        Leave the option out or use STREAMING";
+const NO_UNALIGNED: &str = "unaligned checkpoints arrive in a later release; aligned ones give the same guarantee \
+                            but wait behind backpressure";
 const UNALIGNED_OFF: &str = "it tunes unaligned checkpoints, which arrive in a later release";
 const NO_ROCKSDB: &str = "the RocksDB backend arrives in a later release; use hashmap, which keeps all state in memory";
 const NO_FORST: &str = "the ForSt backend is not part of Flott; use hashmap, which keeps all state in memory";
 const FOLDED: &str = "batches are always folded per key before state is touched, so there is nothing to switch on";
+const NO_CLAIMING: &str = "a checkpoint from which a job starts stays its owner's (NO_CLAIM); taking it over \
+                           arrives in a later release";
+const NO_LEGACY_CAST: &str = "only the casts of Flink 1.15 and later exist; use TRY_CAST where a failed cast should \
+                              give NULL";
+const NO_SLOTS: &str = "the job's process starts as many tasks as its parallelism asks for; slots count once there \
+                        are TaskManagers";
+const NEVER_COPIED: &str = "rows pass in shared columnar batches that nobody changes, so they are never copied \
+                            between chained operators";
 const RESTARTS: &[&str] = &["none", "fixed-delay", "failure-rate", "exponential-delay"];
 
 /// Every option that Flott reads.
@@ -84,25 +92,58 @@ pub static OPTIONS: &[OptionDef] = &[
         .old(&["$internal.pipeline.job-id"]),
     works(PARALLELISM, Int, "1", "Number of subtasks of each operator."),
     works(TABLE_DEFAULT_PARALLELISM, Int, "-1", "Parallelism of SQL operators; -1 means that of the job."),
-    works(MAX_PARALLELISM, Int, "-1", "Number of key groups: the upper limit of rescaling; -1 means 1.5 × parallelism rounded up to a power of two, 128 to 32768."),
-    works(OPERATOR_CHAINING, Bool, "true", "Operators that need no exchange run in one task.").old(&["pipeline.operator-chaining"]),
-    works(AUTO_WATERMARK_INTERVAL, Duration, "200 ms", "Pause between watermarks that are emitted periodically; 0 emits with every batch."),
+    works(
+        MAX_PARALLELISM,
+        Int,
+        "-1",
+        "Number of key groups, the upper limit of rescaling; -1 derives it: 128 up to a parallelism of 85.",
+    ),
+    works(OPERATOR_CHAINING, Bool, "true", "Operators that need no exchange run in one task.")
+        .old(&["pipeline.operator-chaining"]),
+    works(
+        AUTO_WATERMARK_INTERVAL,
+        Duration,
+        "200 ms",
+        "Pause between watermarks that are emitted periodically; 0 emits with every batch.",
+    ),
     works(GLOBAL_JOB_PARAMETERS, Map, "", "Parameters of the job, shown with it and readable by user functions."),
-    works(RUNTIME_MODE, Enum(&["STREAMING", "BATCH", "AUTOMATIC"]), "STREAMING", "Execution mode of the job.").rules(&[
-        Refuse("BATCH", NO_BATCH),
-        Note("AUTOMATIC", "every job runs as a stream; over bounded input it ends by itself with the same final rows"),
-    ]),
-    works(BUFFER_TIMEOUT, Duration, "100 ms", "Longest time rows wait in an incomplete batch before an exchange; 0 passes each on at once.")
-        .old(&["execution.buffer-timeout"]),
-    works(BUFFER_TIMEOUT_ENABLED, Bool, "true", "Whether incomplete batches are passed on after execution.buffer-timeout.interval."),
+    works(RUNTIME_MODE, Enum(&["STREAMING", "BATCH", "AUTOMATIC"]), "STREAMING", "Execution mode of the job.").rules(
+        &[
+            Refuse("BATCH", NO_BATCH),
+            Note(
+                "AUTOMATIC",
+                "every job runs as a stream; over bounded input it ends by itself with the same final rows",
+            ),
+        ],
+    ),
+    works(
+        BUFFER_TIMEOUT,
+        Duration,
+        "100 ms",
+        "Longest time rows wait in an incomplete batch before an exchange; 0 passes each on at once.",
+    )
+    .old(&["execution.buffer-timeout"]),
+    works(
+        BUFFER_TIMEOUT_ENABLED,
+        Bool,
+        "true",
+        "Whether incomplete batches are passed on after execution.buffer-timeout.interval.",
+    ),
     // Checkpoints.
     works(CHECKPOINT_INTERVAL, Duration, "", "Interval of periodic checkpoints; without it there are none."),
-    works(CHECKPOINT_MIN_PAUSE, Duration, "0 ms", "Least pause from the end of one checkpoint to the trigger of the next."),
+    works(
+        CHECKPOINT_MIN_PAUSE,
+        Duration,
+        "0 ms",
+        "Least pause from the end of one checkpoint to the trigger of the next.",
+    ),
     works(CHECKPOINT_TIMEOUT, Duration, "10 min", "A checkpoint that takes longer is given up."),
     works(CHECKPOINT_MAX_CONCURRENT, Int, "1", "Checkpoints that may be under way at once."),
-    works(CHECKPOINT_TOLERABLE_FAILURES, Int, "0", "Consecutive failed checkpoints before the job fails over.").rules(&[]),
+    works(CHECKPOINT_TOLERABLE_FAILURES, Int, "0", "Consecutive failed checkpoints before the job fails over.")
+        .rules(&[]),
     works(CHECKPOINT_MODE, Enum(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]), "EXACTLY_ONCE", "Whether barriers align."),
-    works(CHECKPOINT_DIR, Text, "", "Directory of checkpoints.").old(&["state.checkpoints.dir", "state.backend.fs.checkpointdir"]),
+    works(CHECKPOINT_DIR, Text, "", "Directory of checkpoints.")
+        .old(&["state.checkpoints.dir", "state.backend.fs.checkpointdir"]),
     works(CHECKPOINT_NUM_RETAINED, Int, "1", "Completed checkpoints to keep.").old(&["state.checkpoints.num-retained"]),
     works(
         CHECKPOINT_RETENTION,
@@ -111,60 +152,86 @@ pub static OPTIONS: &[OptionDef] = &[
         "What becomes of checkpoints when the job is cancelled.",
     )
     .old(&["execution.checkpointing.externalized-checkpoint-retention-mode"]),
-    works(CHECKPOINT_INLINE_THRESHOLD, Memory, "20 kb", "State chunks below this lie inside the metadata; at most 1 mb.")
-        .old(&["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"]),
+    works(
+        CHECKPOINT_INLINE_THRESHOLD,
+        Memory,
+        "20 kb",
+        "State chunks below this lie inside the metadata; at most 1 mb.",
+    )
+    .old(&["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"]),
     works(CHECKPOINT_CREATE_SUBDIR, Bool, "true", "A sub-directory per job id under the checkpoint directory.")
         .old(&["state.checkpoints.create-subdir"]),
-    works(CHECKPOINT_INCREMENTAL, Bool, "false", "Store only what changed since the last checkpoint, where the backend can.")
-        .old(&["state.backend.incremental"])
-        .rules(&[Note("true", "the hashmap backend writes full checkpoints")]),
+    works(
+        CHECKPOINT_INCREMENTAL,
+        Bool,
+        "true",
+        "Store only what changed since the last checkpoint (Flink's default is false).",
+    )
+    .old(&["state.backend.incremental"]),
     works(CHECKPOINTS_AFTER_TASKS_FINISH, Bool, "true", "Checkpoints go on after some tasks have finished.")
         .old(&["execution.checkpointing.checkpoints-after-tasks-finish.enabled"]),
-    works(CHECKPOINT_STORAGE, Enum(&["filesystem", "jobmanager"]), "", "`filesystem` (with a directory) or `jobmanager` (memory).").old(&["state.checkpoint-storage"]),
+    works(
+        CHECKPOINT_STORAGE,
+        Enum(&["filesystem", "jobmanager"]),
+        "",
+        "`filesystem` (with a directory) or `jobmanager` (memory).",
+    )
+    .old(&["state.checkpoint-storage"]),
     works(SAVEPOINT_DIR, Text, "", "Default directory of savepoints.")
         .old(&["state.savepoints.dir", "savepoints.state.backend.fs.dir"])
         .notice("savepoints arrive in a later release; retained checkpoints serve for restarts until then"),
     works(UNALIGNED_ENABLED, Bool, "false", "Barriers overtake rows in flight.")
         .old(&["execution.checkpointing.unaligned"])
         .rules(&[Refuse("true", NO_UNALIGNED)]),
-    works(UNALIGNED_FORCED, Bool, "false", "Unaligned checkpoints also where Flink would not.").rules(&[Refuse("true", NO_UNALIGNED)]),
+    works(UNALIGNED_FORCED, Bool, "false", "Unaligned checkpoints also where Flink would not.")
+        .rules(&[Refuse("true", NO_UNALIGNED)]),
     works("execution.checkpointing.unaligned.interruptible-timers.enabled", Bool, "false", "").notice(UNALIGNED_OFF),
     works("execution.checkpointing.unaligned.max-subtasks-per-channel-state-file", Int, "5", "").notice(UNALIGNED_OFF),
-    works("execution.checkpointing.unaligned.recover-output-on-downstream.enabled", Bool, "false", "").notice(UNALIGNED_OFF),
+    works("execution.checkpointing.unaligned.recover-output-on-downstream.enabled", Bool, "false", "")
+        .notice(UNALIGNED_OFF),
     works("execution.checkpointing.aligned-checkpoint-timeout", Duration, "0 ms", "")
         .old(&["execution.checkpointing.alignment-timeout"])
         .notice(UNALIGNED_OFF),
     // State.
-    works(STATE_BACKEND, Enum(&["hashmap", "rocksdb", "forst"]), "hashmap", "Where state lives: `hashmap` (memory).").old(&["state.backend"]).rules(&[
-        Former("filesystem", "hashmap"),
-        Former("jobmanager", "hashmap"),
-        Former("org.apache.flink.runtime.state.hashmap.HashMapStateBackend", "hashmap"),
-        Former("org.apache.flink.contrib.streaming.state.RocksDBStateBackendFactory", "rocksdb"),
-        Refuse("rocksdb", NO_ROCKSDB),
-        Refuse("forst", NO_FORST),
-    ]),
+    works(STATE_BACKEND, Enum(&["hashmap", "rocksdb", "forst"]), "hashmap", "Where state lives: `hashmap` (memory).")
+        .old(&["state.backend"])
+        .rules(&[
+            Former("filesystem", "hashmap"),
+            Former("jobmanager", "hashmap"),
+            Former("org.apache.flink.runtime.state.hashmap.HashMapStateBackend", "hashmap"),
+            Former("org.apache.flink.contrib.streaming.state.RocksDBStateBackendFactory", "rocksdb"),
+            Refuse("rocksdb", NO_ROCKSDB),
+            Refuse("forst", NO_FORST),
+        ]),
     works(STATE_CHANGELOG, Bool, "false", "Write state changes to a changelog.")
         .rules(&[Note("true", "checkpoints are cut without stopping tasks already; there is no changelog to write")]),
     works(RECOVERY_PATH, Text, "", "Checkpoint from which the job starts; `latest` means the last one of this job.")
         .old(&["execution.savepoint.path"]),
     works(RECOVERY_IGNORE_UNCLAIMED, Bool, "false", "Drop state of operators that the job no longer has.")
         .old(&["execution.savepoint.ignore-unclaimed-state"]),
-    works(RECOVERY_CLAIM_MODE, Enum(&["NO_CLAIM", "CLAIM", "LEGACY"]), "NO_CLAIM", "Who owns the checkpoint from which the job starts.")
-        .old(&["execution.savepoint-restore-mode"])
-        .rules(&[
-            Refuse("CLAIM", "a checkpoint from which a job starts stays its owner's (NO_CLAIM); taking it over arrives in a later release"),
-            Former("LEGACY", "NO_CLAIM"),
-        ]),
+    works(
+        RECOVERY_CLAIM_MODE,
+        Enum(&["NO_CLAIM", "CLAIM", "LEGACY"]),
+        "NO_CLAIM",
+        "Who owns the checkpoint from which the job starts.",
+    )
+    .old(&["execution.savepoint-restore-mode"])
+    .rules(&[Refuse("CLAIM", NO_CLAIMING), Former("LEGACY", "NO_CLAIM")]),
     // Restarts.
-    works(RESTART_TYPE, Enum(RESTARTS), "", "What happens after a failure; by default exponential-delay with checkpoints, none without.")
-        .old(&["restart-strategy"])
-        .rules(&[
-            Former("off", "none"),
-            Former("disable", "none"),
-            Former("fixeddelay", "fixed-delay"),
-            Former("failurerate", "failure-rate"),
-            Former("exponentialdelay", "exponential-delay"),
-        ]),
+    works(
+        RESTART_TYPE,
+        Enum(RESTARTS),
+        "",
+        "After a failure; by default exponential-delay with checkpoints, none without.",
+    )
+    .old(&["restart-strategy"])
+    .rules(&[
+        Former("off", "none"),
+        Former("disable", "none"),
+        Former("fixeddelay", "fixed-delay"),
+        Former("failurerate", "failure-rate"),
+        Former("exponentialdelay", "exponential-delay"),
+    ]),
     works(RESTART_FIXED_ATTEMPTS, Int, "1", "fixed-delay: restarts before the job fails for good."),
     works(RESTART_FIXED_DELAY, Duration, "1 s", "fixed-delay: pause before a restart."),
     works(RESTART_RATE_DELAY, Duration, "1 s", "failure-rate: pause before a restart."),
@@ -173,31 +240,56 @@ pub static OPTIONS: &[OptionDef] = &[
     works(RESTART_EXP_INITIAL, Duration, "1 s", "exponential-delay: first pause."),
     works(RESTART_EXP_MAX, Duration, "1 min", "exponential-delay: longest pause."),
     works(RESTART_EXP_MULTIPLIER, Double, "1.5", "exponential-delay: factor from pause to pause."),
-    works(RESTART_EXP_RESET, Duration, "1 h", "exponential-delay: time without failure after which the pause starts over."),
+    works(
+        RESTART_EXP_RESET,
+        Duration,
+        "1 h",
+        "exponential-delay: time without failure after which the pause starts over.",
+    ),
     works(RESTART_EXP_JITTER, Double, "0.1", "exponential-delay: random share by which a pause varies."),
     works(RESTART_EXP_ATTEMPTS, Int, "2147483647", "exponential-delay: restarts before the job fails for good."),
     // SQL.
     works(DML_SYNC, Bool, "false", "INSERT waits until its job has ended."),
     works(LOCAL_TIME_ZONE, Text, "default", "Session time zone for TIMESTAMP_LTZ; `default` means the machine's."),
-    works(STATE_TTL, Duration, "0 ms", "State of unbounded SQL operators idle for longer is dropped; 0 keeps it for ever.")
-        .old(&["table.exec.state.ttl-ms"]),
+    works(
+        STATE_TTL,
+        Duration,
+        "0 ms",
+        "State of unbounded SQL operators idle for longer is dropped; 0 keeps it for ever.",
+    )
+    .old(&["table.exec.state.ttl-ms"]),
     works(MINI_BATCH_ENABLED, Bool, "false", "Flink folds rows per key before it touches state.").notice(FOLDED),
     works(MINI_BATCH_LATENCY, Duration, "0 ms", "Longest wait for a mini batch.").notice(FOLDED),
     works(MINI_BATCH_SIZE, Long, "-1", "Rows of a mini batch.").notice(FOLDED),
-    works(NOT_NULL_ENFORCER, Enum(&["ERROR", "DROP"]), "ERROR", "What happens when NULL arrives at a NOT NULL column of a sink."),
-    works(SOURCE_IDLE_TIMEOUT, Duration, "0 ms", "A source split without rows for this long no longer holds the watermark back; 0 is never."),
+    works(
+        NOT_NULL_ENFORCER,
+        Enum(&["ERROR", "DROP"]),
+        "ERROR",
+        "What happens when NULL arrives at a NOT NULL column of a sink.",
+    ),
+    works(
+        SOURCE_IDLE_TIMEOUT,
+        Duration,
+        "0 ms",
+        "A split without rows for this long no longer holds the watermark back; 0 is never.",
+    ),
     works(LEGACY_CAST, Enum(&["DISABLED", "ENABLED"]), "DISABLED", "CAST as in Flink before 1.15.")
-        .rules(&[Refuse("ENABLED", "only the casts of Flink 1.15 and later exist; use TRY_CAST where a failed cast should give NULL")]),
-    works(SQL_DIALECT, Enum(&["default", "hive"]), "default", "SQL dialect.").rules(&[Refuse("hive", "only Flink's own dialect is supported")]),
-    works(RESULT_MODE, Enum(&["TABLE", "CHANGELOG", "TABLEAU"]), "TABLE", "How the SQL client shows the result of a query."),
+        .rules(&[Refuse("ENABLED", NO_LEGACY_CAST)]),
+    works(SQL_DIALECT, Enum(&["default", "hive"]), "default", "SQL dialect.")
+        .rules(&[Refuse("hive", "only Flink's own dialect is supported")]),
+    works(
+        RESULT_MODE,
+        Enum(&["TABLE", "CHANGELOG", "TABLEAU"]),
+        "TABLE",
+        "How the SQL client shows the result of a query.",
+    ),
     works(MAX_TABLE_RESULT_ROWS, Int, "1000000", "Rows that result mode TABLE keeps.")
         .old(&["sql-client.execution.max-table-result.row"]),
     works(MAX_COLUMN_WIDTH, Int, "30", "Characters of a column that result modes TABLE and TABLEAU show.")
         .old(&["sql-client.display.max-column-width"]),
-    works(CHECKPOINT_HISTORY, Int, "10", "Checkpoints whose statistics are kept.").old(&["jobmanager.web.checkpoints.history"]),
-    works(TASK_SLOTS, Int, "1", "Slots of a TaskManager.")
-        .notice("the job's process starts as many tasks as its parallelism asks for; slots count once there are TaskManagers"),
+    works(CHECKPOINT_HISTORY, Int, "10", "Checkpoints whose statistics are kept.")
+        .old(&["jobmanager.web.checkpoints.history"]),
+    works(TASK_SLOTS, Int, "1", "Slots of a TaskManager.").notice(NO_SLOTS),
     works(METRICS_LATENCY_INTERVAL, Duration, "0 ms", "Pause between latency markers of a source; 0 sends none."),
-    works(OBJECT_REUSE, Bool, "false", "Operators of a chain pass rows without copying.")
-        .notice("rows pass in shared columnar batches that nobody changes, so they are never copied between chained operators"),
+    works(OBJECT_REUSE, Bool, "false", "Operators of a chain pass rows without copying.").notice(NEVER_COPIED),
 ];

@@ -19,7 +19,8 @@ pub(super) fn bind_binary(operator: &str, args: &[Expr]) -> Result<Expr> {
         let swap = operator == "+" && is_interval(&a.data_type.kind) && !is_interval(&b.data_type.kind)
             || operator == "*" && is_interval(&b.data_type.kind);
         let (a, b) = if swap { (b, a) } else { (a, b) };
-        let b = if operator == "*" || operator == "/" { implicit_cast(b.clone(), &TypeKind::BigInt)? } else { b.clone() };
+        let b =
+            if operator == "*" || operator == "/" { implicit_cast(b.clone(), &TypeKind::BigInt)? } else { b.clone() };
         let a = if operator == "-" && !is_interval(&b.data_type.kind) {
             let point = common_kind(&a.data_type.kind, &b.data_type.kind).unwrap_or(TypeKind::Timestamp(3));
             return call(implicit_cast(a.clone(), &point)?, implicit_cast(b, &point)?, kind, nullable);

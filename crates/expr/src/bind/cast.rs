@@ -12,12 +12,16 @@ pub fn bind_cast(expr: Expr, to: DataType, safe: bool) -> Result<Expr> {
             .detail(format!("the value is {expr}"));
         return Err(match (&from.kind, &to.kind) {
             (f, t) if f.is_numeric() && t.is_timestamp() => error.hint("use TO_TIMESTAMP_LTZ(number, precision)"),
-            (f, t) if f.is_timestamp() && t.is_numeric() => error.hint("use UNIX_TIMESTAMP(CAST(x AS STRING)) or EXTRACT"),
+            (f, t) if f.is_timestamp() && t.is_numeric() => {
+                error.hint("use UNIX_TIMESTAMP(CAST(x AS STRING)) or EXTRACT")
+            }
             _ => error,
         });
     }
     // A decimal that does not fit its target is NULL, not an error; so is a failed TRY_CAST.
-    let nullable = from.nullable || safe || (from.kind != to.kind && matches!(to.kind, TypeKind::Decimal(..)) && may_overflow(&from.kind, &to.kind));
+    let nullable = from.nullable
+        || safe
+        || (from.kind != to.kind && matches!(to.kind, TypeKind::Decimal(..)) && may_overflow(&from.kind, &to.kind));
     let data_type = DataType { kind: to.kind, nullable };
     if expr.data_type.kind == data_type.kind {
         return Ok(Expr { data_type: expr.data_type.clone(), ..expr });
@@ -62,9 +66,7 @@ fn castable(from: &TypeKind, to: &TypeKind) -> bool {
         (_, Null) => false,
         (_, Char(_) | VarChar(_)) => true,
         (Char(_) | VarChar(_), b) => {
-            b.is_numeric()
-                || b.is_timestamp()
-                || matches!(b, Boolean | Date | Time(_) | Binary(_) | VarBinary(_))
+            b.is_numeric() || b.is_timestamp() || matches!(b, Boolean | Date | Time(_) | Binary(_) | VarBinary(_))
         }
         (Boolean, b) => b.is_numeric(),
         (a, Boolean) => a.is_numeric(),

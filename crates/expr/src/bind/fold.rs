@@ -98,7 +98,8 @@ fn evaluate(expr: &Expr) -> Option<Expr> {
         return None;
     }
     let zoned = |e: &Expr| matches!(e.data_type.kind, TypeKind::TimestampLtz(_));
-    let zone_function = matches!(&expr.kind, ExprKind::Call { function, .. } if ZONE_FUNCTIONS.contains(&function.as_str()));
+    let zone_function =
+        matches!(&expr.kind, ExprKind::Call { function, .. } if ZONE_FUNCTIONS.contains(&function.as_str()));
     if zone_function || zoned(expr) || expr.children().into_iter().any(zoned) {
         return None;
     }

@@ -54,7 +54,12 @@ const fn f(
     Function { names, params, required, repeats: false, result, nulls }
 }
 
-const fn repeating(names: &'static [&'static str], params: &'static [P], required: usize, result: TypeKind) -> Function {
+const fn repeating(
+    names: &'static [&'static str],
+    params: &'static [P],
+    required: usize,
+    result: TypeKind,
+) -> Function {
     Function { names, params, required, repeats: true, result, nulls: Nulls::Args }
 }
 
@@ -185,7 +190,9 @@ impl P {
             P::Double if null || found.is_numeric() => Some(TypeKind::Double),
             P::Bool if null || *found == Boolean => Some(Boolean),
             P::Time if null || found.is_string() => Some(TypeKind::Timestamp(3)),
-            P::Time if found.is_timestamp() || matches!(found, TypeKind::Date | TypeKind::Time(_)) => Some(found.clone()),
+            P::Time if found.is_timestamp() || matches!(found, TypeKind::Date | TypeKind::Time(_)) => {
+                Some(found.clone())
+            }
             _ => None,
         }
     }

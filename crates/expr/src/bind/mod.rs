@@ -8,7 +8,6 @@ mod functions;
 mod special;
 mod types;
 
-
 pub use aggregate::aggregate_type;
 pub use cast::{bind_cast, is_implicit_cast};
 pub use fold::{constant_fold, is_deterministic};

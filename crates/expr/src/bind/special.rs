@@ -10,16 +10,66 @@ use super::{any_nullable, bind_case, implicit_cast, mismatch};
 
 /// Names bound here.
 pub(super) const NAMES: &[&str] = &[
-    "+", "-", "*", "/", "%", "MOD", "=", "<>", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM",
-    "IS NULL", "IS NOT NULL", "||", "ABS", "SIGN", "FLOOR", "CEIL", "CEILING", "ROUND", "TRUNCATE", "GREATEST", "LEAST",
-    "COALESCE", "IFNULL", "NULLIF", "IF", "EXTRACT", "TIMESTAMPDIFF", "TIMESTAMPADD", "TO_TIMESTAMP_LTZ",
-    "CARDINALITY", "ELEMENT_AT",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "MOD",
+    "=",
+    "<>",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "IS DISTINCT FROM",
+    "IS NOT DISTINCT FROM",
+    "IS NULL",
+    "IS NOT NULL",
+    "||",
+    "ABS",
+    "SIGN",
+    "FLOOR",
+    "CEIL",
+    "CEILING",
+    "ROUND",
+    "TRUNCATE",
+    "GREATEST",
+    "LEAST",
+    "COALESCE",
+    "IFNULL",
+    "NULLIF",
+    "IF",
+    "EXTRACT",
+    "TIMESTAMPDIFF",
+    "TIMESTAMPADD",
+    "TO_TIMESTAMP_LTZ",
+    "CARDINALITY",
+    "ELEMENT_AT",
 ];
 
 /// Units of EXTRACT, FLOOR … TO, TIMESTAMPDIFF and TIMESTAMPADD.
 const UNITS: &[&str] = &[
-    "MILLENNIUM", "CENTURY", "DECADE", "YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOW", "ISODOW", "DOY", "ISOYEAR", "HOUR",
-    "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND", "NANOSECOND", "EPOCH",
+    "MILLENNIUM",
+    "CENTURY",
+    "DECADE",
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAY",
+    "DOW",
+    "ISODOW",
+    "DOY",
+    "ISOYEAR",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "MICROSECOND",
+    "NANOSECOND",
+    "EPOCH",
 ];
 
 /// `None` when `name` is not one of [`NAMES`].
@@ -273,7 +323,9 @@ fn element_at(args: &[Expr], a: &Expr, i: &Expr) -> Result<Expr> {
             let index = implicit_cast(i.clone(), &TypeKind::Int)?;
             Ok(Expr::call("ELEMENT_AT", vec![a.clone(), index], item.kind.clone().nullable()))
         }
-        TypeKind::Map(key, value) if i.data_type.kind == key.kind || i.data_type.kind.is_string() && key.kind.is_string() => {
+        TypeKind::Map(key, value)
+            if i.data_type.kind == key.kind || i.data_type.kind.is_string() && key.kind.is_string() =>
+        {
             Ok(Expr::call("ELEMENT_AT", vec![a.clone(), i.clone()], value.kind.clone().nullable()))
         }
         _ => Err(mismatch("ELEMENT_AT", args, expected("ELEMENT_AT"))),

@@ -120,11 +120,7 @@ impl<'a> Frame<'a> {
         if done.count_set_bits() == self.rows {
             return Ok(Value::Array(Arc::new(a.clone())));
         }
-        let b = if self.program.nodes[right].fallible {
-            self.eval_where(right, &!&done)?
-        } else {
-            self.eval(right)?
-        };
+        let b = if self.program.nodes[right].fallible { self.eval_where(right, &!&done)? } else { self.eval(right)? };
         let b = b.into_array(self.rows)?;
         let kernel = if and { arrow_arith::boolean::and_kleene } else { arrow_arith::boolean::or_kleene };
         Ok(Value::Array(Arc::new(kernel(a, b.as_boolean())?)))
@@ -145,7 +141,12 @@ impl<'a> Frame<'a> {
         if self.program.nodes[id].fallible { self.eval_where(id, mask) } else { self.eval(id) }
     }
 
-    fn case(&self, branches: &[(NodeId, NodeId)], otherwise: NodeId, data_type: &arrow_schema::DataType) -> Result<Value> {
+    fn case(
+        &self,
+        branches: &[(NodeId, NodeId)],
+        otherwise: NodeId,
+        data_type: &arrow_schema::DataType,
+    ) -> Result<Value> {
         let mut open = BooleanBuffer::new_set(self.rows);
         let mut taken = Vec::with_capacity(branches.len());
         let mut values = Vec::with_capacity(branches.len() + 1);
@@ -207,7 +208,8 @@ fn false_bits(a: &BooleanArray) -> BooleanBuffer {
 fn child(row: &StructArray, field: usize) -> Result<ArrayRef> {
     let column = row.column(field);
     let Some(nulls) = row.nulls().filter(|n| n.null_count() > 0) else { return Ok(Arc::clone(column)) };
-    let same = column.nulls().is_some_and(|c| c.inner().inner().ptr_eq(nulls.inner().inner()) && c.offset() == nulls.offset());
+    let same =
+        column.nulls().is_some_and(|c| c.inner().inner().ptr_eq(nulls.inner().inner()) && c.offset() == nulls.offset());
     if same {
         return Ok(Arc::clone(column));
     }

@@ -5,9 +5,10 @@ mod frame;
 mod program;
 mod value;
 
-
 pub use calc::CompiledCalc;
 pub(crate) use program::Program;
+#[cfg(test)]
+pub(crate) use value::literal_to_array;
 pub(crate) use value::{Value, array_to_literal};
 
 use arrow_array::{ArrayRef, RecordBatch};

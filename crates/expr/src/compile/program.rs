@@ -125,7 +125,11 @@ impl Builder<'_> {
                 let mut left = init[0];
                 for right in &init[1..] {
                     let fallible = self.nodes[left].fallible || self.nodes[*right].fallible;
-                    self.nodes.push(Node { op: Op::Logic { and, left, right: *right }, data_type: Arrow::Boolean, fallible });
+                    self.nodes.push(Node {
+                        op: Op::Logic { and, left, right: *right },
+                        data_type: Arrow::Boolean,
+                        fallible,
+                    });
                     left = self.nodes.len() - 1;
                 }
                 (Op::Logic { and, left, right: last }, false)
@@ -176,8 +180,6 @@ fn parts(op: &Op) -> Vec<NodeId> {
         Op::Field(id, _) => vec![*id],
         Op::Call { args, .. } | Op::Coalesce(args) => args.clone(),
         Op::Logic { left, right, .. } => vec![*left, *right],
-        Op::Case { branches, otherwise } => {
-            branches.iter().flat_map(|(c, v)| [*c, *v]).chain([*otherwise]).collect()
-        }
+        Op::Case { branches, otherwise } => branches.iter().flat_map(|(c, v)| [*c, *v]).chain([*otherwise]).collect(),
     }
 }

@@ -120,7 +120,9 @@ where
     let zero = T::Native::default();
     let divisor = primitive::<T>(&args[1])?;
     if args[1].is_scalar() {
-        let fails = divisor.is_valid(0) && divisor.value(0) == zero && args[0].array().logical_null_count() < args[0].array().len();
+        let fails = divisor.is_valid(0)
+            && divisor.value(0) == zero
+            && args[0].array().logical_null_count() < args[0].array().len();
         return if fails { Err(division_by_zero()) } else { Ok(()) };
     }
     if !divisor.values().contains(&zero) {

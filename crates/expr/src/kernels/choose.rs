@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::*;
 use arrow_buffer::{BooleanBuffer, NullBuffer};
-use arrow_schema::{DataType as Arrow};
+use arrow_schema::DataType as Arrow;
 use flott_core::{Error, Result};
 
 use crate::compile::Value;
@@ -70,9 +70,7 @@ fn choose_primitive<T: ArrowPrimitiveType>(values: &[Value], choice: &[u32], dat
             source[i & mask]
         })
         .collect();
-    Arc::new(
-        PrimitiveArray::<T>::new(picked.into(), choose_nulls(values, choice)).with_data_type(data_type.clone()),
-    )
+    Arc::new(PrimitiveArray::<T>::new(picked.into(), choose_nulls(values, choice)).with_data_type(data_type.clone()))
 }
 
 fn choose_boolean(values: &[Value], choice: &[u32]) -> ArrayRef {

@@ -34,11 +34,7 @@ pub(super) fn divide_half_up(n: i128, d: i128) -> i128 {
 /// `value` moved from one scale to another, rounded half up; `None` when it has more than `precision` digits.
 #[inline]
 pub(super) fn rescale(value: i128, from: u8, to: u8, precision: u8) -> Option<i128> {
-    let moved = if to >= from {
-        value.checked_mul(power(to - from))?
-    } else {
-        divide_half_up(value, power(from - to))
-    };
+    let moved = if to >= from { value.checked_mul(power(to - from))? } else { divide_half_up(value, power(from - to)) };
     fits(moved, precision).then_some(moved)
 }
 

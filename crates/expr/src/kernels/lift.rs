@@ -10,9 +10,10 @@ use crate::compile::Value;
 
 /// The typed array of a value; of length 1 for a constant.
 pub(super) fn primitive<T: ArrowPrimitiveType>(value: &Value) -> Result<&PrimitiveArray<T>> {
-    value.array().as_primitive_opt::<T>().ok_or_else(|| {
-        Error::bug(format!("a kernel for {} got {}", T::DATA_TYPE, value.array().data_type()))
-    })
+    value
+        .array()
+        .as_primitive_opt::<T>()
+        .ok_or_else(|| Error::bug(format!("a kernel for {} got {}", T::DATA_TYPE, value.array().data_type())))
 }
 
 /// The text array of a value; of length 1 for a constant.
@@ -151,11 +152,7 @@ pub(super) fn rows_text(
 }
 
 /// A part of the argument for each valid row: `f(row)` borrows from it; NULL where it gives none.
-pub(super) fn rows_slice<'a>(
-    args: &[&Value],
-    rows: usize,
-    mut f: impl FnMut(usize) -> Option<&'a str>,
-) -> StringArray {
+pub(super) fn rows_slice<'a>(args: &[&Value], rows: usize, mut f: impl FnMut(usize) -> Option<&'a str>) -> StringArray {
     let nulls = valid(args, rows);
     let mut out = arrow_array::builder::StringBuilder::with_capacity(rows, rows * 16);
     for i in 0..rows {

@@ -5,8 +5,17 @@ pub(crate) mod cast;
 pub(crate) mod choose;
 mod compare;
 mod decimal;
+mod extremes;
 mod lift;
 mod logic;
+mod math;
+mod nested;
+mod pattern;
+mod regexp;
+mod string;
+mod substring;
+mod temporal;
+mod time_format;
 mod units;
 mod zone;
 
@@ -43,7 +52,15 @@ pub(crate) fn compile(function: &str, args: &[Expr], out: &DataType) -> Result<C
         compare::kernel,
         logic::kernel,
         arith::kernel,
+        math::kernel,
+        extremes::kernel,
+        string::kernel,
+        substring::kernel,
+        pattern::kernel,
+        regexp::kernel,
+        temporal::kernel,
         units::kernel,
+        nested::kernel,
     ] {
         if let Some(compiled) = family(function, args, out)? {
             return Ok(compiled);

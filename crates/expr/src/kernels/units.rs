@@ -74,9 +74,8 @@ pub(super) fn arithmetic(operator: Operator, a: &TypeKind, b: &TypeKind, out: &T
             let (x, per_second) = seconds_like(args[0].array(), &kind, None)?;
             let (y, _) = seconds_like(args[1].array(), &kind, None)?;
             let (x, y) = (reshape(&args[0], Arc::new(x)), reshape(&args[1], Arc::new(y)));
-            let difference = binary::<Int64Type, Int64Type, Int64Type>(&x, &y, n, |x, y| {
-                to_ms(x.wrapping_sub(y), per_second)
-            })?;
+            let difference =
+                binary::<Int64Type, Int64Type, Int64Type>(&x, &y, n, |x, y| to_ms(x.wrapping_sub(y), per_second))?;
             Ok(Arc::new(difference))
         }));
     }

@@ -63,7 +63,7 @@ pub(crate) struct Accumulator {
     /// Index among the value multisets (MIN/MAX of inputs that retract).
     pub multiset: Option<usize>,
     /// Its part of the state's schema text.
-    schema: String,
+    pub schema: String,
 }
 
 /// Values seen so far of one DISTINCT argument list, counted per filter.

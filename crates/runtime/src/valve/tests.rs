@@ -1,1 +1,53 @@
-//! Tests.
+//! Scripts of watermarks and idleness, and what the valve says.
+
+use super::*;
+
+/// `0:5` is watermark 5 on channel 0, `0:idle` and `0:active` its status. One line per step.
+fn run(channels: usize, script: &str) -> Vec<String> {
+    let mut valve = WatermarkValve::new(channels);
+    let step = |step: &str| {
+        let (channel, what) = step.trim().split_once(':').expect("channel:what");
+        let channel = channel.parse().expect("a number");
+        let said = match what {
+            "idle" => valve.on_idle(channel),
+            "active" => valve.on_active(channel).into_iter().collect(),
+            ms => valve.on_watermark(channel, EventTime(ms.parse().expect("ms"))).into_iter().collect(),
+        };
+        let words: Vec<String> = said
+            .iter()
+            .map(|s| match s {
+                Signal::Watermark(w) => w.0.to_string(),
+                other => format!("{other:?}").to_lowercase(),
+            })
+            .collect();
+        if words.is_empty() { "-".to_owned() } else { words.join(" ") }
+    };
+    script.split(';').map(step).collect()
+}
+
+#[test]
+fn the_slowest_channel_decides() {
+    assert_eq!(run(2, "0:5; 1:3; 1:9; 0:4; 0:7"), ["-", "3", "5", "-", "7"]);
+}
+
+#[test]
+fn an_idle_channel_holds_nobody_back() {
+    assert_eq!(run(2, "0:5; 1:idle; 0:8; 1:active; 0:10"), ["-", "5", "8", "-", "10"]);
+}
+
+#[test]
+fn a_channel_that_comes_back_behind_takes_part_once_it_has_caught_up() {
+    let lines = run(2, "0:5; 1:idle; 1:active; 1:3; 0:6; 1:7; 0:9; 1:8");
+    assert_eq!(lines, ["-", "5", "-", "-", "6", "-", "7", "8"]);
+}
+
+#[test]
+fn when_all_are_idle_time_goes_where_the_furthest_was() {
+    let lines = run(2, "0:5; 1:9; 1:idle; 0:idle; 0:6; 1:active; 1:12; 0:active");
+    assert_eq!(lines, ["-", "5", "-", "9 idle", "-", "active", "12", "-"]);
+}
+
+#[test]
+fn idle_twice_is_idle_once() {
+    assert_eq!(run(1, "0:idle; 0:idle; 0:active; 0:active"), ["idle", "-", "active", "-"]);
+}

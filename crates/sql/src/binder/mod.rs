@@ -11,5 +11,6 @@ mod select;
 mod window;
 
 pub(crate) use expr::ExprBinder;
+pub(crate) use from::scan as scan_of;
 pub(crate) use query::QueryBinder;
 pub(crate) use scope::Scope;

@@ -132,7 +132,11 @@ pub(super) fn values_are_kept_per_namespace_and_key(bed: &Bed<'_>) {
     b.values(id).remove(0, at(b"a").group, b"a").expect("remove");
     b.values(id).remove(0, at(b"a").group, b"a").expect("removing what is not there is fine");
     assert_eq!(b.values(id).get(0, at(b"a").group, b"a").expect("get"), None);
-    assert_eq!(b.values(id).get(-1, at(b"a").group, b"a").expect("get").as_deref(), Some(&b""[..]), "empty is not absent");
+    assert_eq!(
+        b.values(id).get(-1, at(b"a").group, b"a").expect("get").as_deref(),
+        Some(&b""[..]),
+        "empty is not absent"
+    );
 }
 
 pub(super) fn maps_are_ordered_and_scanned_by_prefix(bed: &Bed<'_>) {

@@ -243,7 +243,8 @@ impl Packer<'_> {
     fn flush(&mut self) -> Result<()> {
         if self.open.len() > CHUNK_HEADER_BYTES {
             let capacity = self.open.len();
-            let bytes = std::mem::replace(&mut self.open, Vec::with_capacity(capacity.min(CHUNK_BYTES + CHUNK_BYTES / 8)));
+            let bytes =
+                std::mem::replace(&mut self.open, Vec::with_capacity(capacity.min(CHUNK_BYTES + CHUNK_BYTES / 8)));
             self.chunks.push(self.writer.put(self.scope, Bytes::from(bytes))?);
         }
         Ok(())

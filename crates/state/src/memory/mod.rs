@@ -13,9 +13,7 @@ use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::key_group::KeyGroupRange;
 use flott_core::snapshot::{ChunkReader, KeyedSnapshot, KeyedStateHandle};
-use flott_core::state::{
-    MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable,
-};
+use flott_core::state::{MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable};
 use flott_core::time::SharedClock;
 
 use crate::ordered::OrderedStore;
@@ -113,7 +111,8 @@ impl MemoryStateBackend {
 
     /// Drops a restored table that nobody registered; `false` when there is none of that name.
     pub fn drop_unregistered(&mut self, name: &str) -> bool {
-        let found = self.tables.iter_mut().find(|t| t.as_ref().is_some_and(|t| !t.registered && t.descriptor.name == name));
+        let found =
+            self.tables.iter_mut().find(|t| t.as_ref().is_some_and(|t| !t.registered && t.descriptor.name == name));
         found.is_some_and(|t| t.take().is_some())
     }
 
@@ -176,7 +175,9 @@ fn check_schema(restored: &TableDescriptor, asked: &TableDescriptor) -> Result<(
             kind_text(asked.kind),
             asked.schema
         ))
-        .hint("restore with the job that wrote the checkpoint, give the changed operator a new uid, or start without it"))
+        .hint(
+            "restore with the job that wrote the checkpoint, give the changed operator a new uid, or start without it",
+        ))
 }
 
 impl StateBackend for MemoryStateBackend {

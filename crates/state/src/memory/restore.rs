@@ -13,9 +13,12 @@ impl MemoryStateBackend {
     pub(super) fn restore_handle(&mut self, handle: &KeyedStateHandle, reader: &dyn ChunkReader) -> Result<()> {
         let (format, version) = (&handle.format.0, handle.format.1);
         if format != FORMAT_NAME || version != FORMAT_VERSION {
-            return Err(Error::user("state.format", "the keyed state is stored in a format that this backend cannot read")
-                .detail(format!("found `{format}` version {version}, expected `{FORMAT_NAME}` version {FORMAT_VERSION}"))
-                .hint("restore with the version of Flott and the state backend that wrote the checkpoint"));
+            return Err(Error::user(
+                "state.format",
+                "the keyed state is stored in a format that this backend cannot read",
+            )
+            .detail(format!("found `{format}` version {version}, expected `{FORMAT_NAME}` version {FORMAT_VERSION}"))
+            .hint("restore with the version of Flott and the state backend that wrote the checkpoint"));
         }
         let manifest = Manifest::decode(&handle.descriptor)?;
         if manifest.max_parallelism != self.max_parallelism {

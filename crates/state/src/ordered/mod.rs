@@ -149,8 +149,11 @@ impl OrderedStore {
     fn write(&mut self, group: KeyGroup, value: &[u8]) -> Result<()> {
         let index = self.index(group)?;
         if u32::try_from(value.len().max(self.at.len())).is_err() {
-            return Err(Error::user("state.value_too_long", format!("a value of {} bytes cannot be stored", value.len()))
-                .hint("a value may have up to 4 GiB; use map state and several entries"));
+            return Err(Error::user(
+                "state.value_too_long",
+                format!("a value of {} bytes cannot be stored", value.len()),
+            )
+            .hint("a value may have up to 4 GiB; use map state and several entries"));
         }
         let expires_at_ms = match self.ttl {
             Some(ttl) => {
@@ -177,7 +180,13 @@ impl OrderedStore {
     }
 
     /// Adds a restored entry; `false` when the key is already there.
-    pub(crate) fn restore_entry(&mut self, group: KeyGroup, key: &[u8], value: &[u8], expires_at_ms: i64) -> Result<bool> {
+    pub(crate) fn restore_entry(
+        &mut self,
+        group: KeyGroup,
+        key: &[u8],
+        value: &[u8],
+        expires_at_ms: i64,
+    ) -> Result<bool> {
         let index = self.index(group)?;
         let entry = Entry { value: Arc::from(value), expires_at_ms };
         Ok(self.entries_mut(index).insert(SmallKey::new(key), entry).is_none())

@@ -69,9 +69,11 @@ impl RowUnit<'_> {
                 out.extend_from_slice(&end.to_le_bytes());
             }
         }
-        order.iter().for_each(|o| out.extend_from_slice(self.keys.key(offset(o))));
-        let width = self.width;
-        order.iter().for_each(|o| out.extend_from_slice(&self.rows.bytes[offset(o) * width..(offset(o) + 1) * width]));
+        match self.keys.uniform_keys() {
+            Some((keys, len)) => gather(order, keys, len, out),
+            None => order.iter().for_each(|o| out.extend_from_slice(self.keys.key(offset(o)))),
+        }
+        gather(order, &self.rows.bytes, self.width, out);
         let first = groups.first().map_or(self.key_groups.start as u16, |g| g.0);
         (first, groups.last().map_or(first, |g| g.0))
     }
@@ -106,6 +108,34 @@ impl RowUnit<'_> {
     }
 }
 
+/// Appends items of `width` bytes in the given order. Common widths are copied by registers rather than by calls.
+fn gather(order: &[u32], items: &[u8], width: usize, out: &mut Vec<u8>) {
+    match width {
+        0 => {}
+        8 => gather_fixed::<8>(order, items, out),
+        9 => gather_fixed::<9>(order, items, out),
+        16 => gather_fixed::<16>(order, items, out),
+        24 => gather_fixed::<24>(order, items, out),
+        32 => gather_fixed::<32>(order, items, out),
+        40 => gather_fixed::<40>(order, items, out),
+        48 => gather_fixed::<48>(order, items, out),
+        _ => {
+            let item = |o: &u32| (o & 0xffff) as usize * width;
+            order.iter().for_each(|o| out.extend_from_slice(&items[item(o)..item(o) + width]));
+        }
+    }
+}
+
+fn gather_fixed<const WIDTH: usize>(order: &[u32], items: &[u8], out: &mut Vec<u8>) {
+    let (items, _) = items.as_chunks::<WIDTH>();
+    let start = out.len();
+    out.resize(start + order.len() * WIDTH, 0);
+    let (places, _) = out[start..].as_chunks_mut::<WIDTH>();
+    for (place, o) in places.iter_mut().zip(order) {
+        *place = items[(o & 0xffff) as usize];
+    }
+}
+
 /// Adds the rows of a unit whose key groups lie in `keep` to the table. `max_parallelism` is the stored one.
 pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, max_parallelism: u32, into: &mut RowStore) -> Result<()> {
     let mut c = Cursor::new(bytes);
@@ -122,7 +152,8 @@ pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, max_parallelism: u32, i
     let groups = c.take_items(group_count, 6)?;
     let used_at = if flags & HAS_USED_AT != 0 { Some(c.take_items(rows, 8)?) } else { None };
     let ends = if flags & UNIFORM_KEYS == 0 { Some(c.take_items(rows, 4)?) } else { None };
-    let end_of = |ends: &[u8], i: usize| u32::from_le_bytes(ends[i * 4..i * 4 + 4].try_into().expect("4 bytes")) as usize;
+    let end_of =
+        |ends: &[u8], i: usize| u32::from_le_bytes(ends[i * 4..i * 4 + 4].try_into().expect("4 bytes")) as usize;
     let keys = match ends {
         Some(ends) => c.take(if rows == 0 { 0 } else { end_of(ends, rows - 1) })?,
         None => c.take_items(rows, key_bytes)?,
@@ -146,7 +177,11 @@ pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, max_parallelism: u32, i
             let key = key.ok_or_else(|| corrupt("the keys of a unit of rows overlap"))?;
             // A key may live in the group of another one (see `hash_in_group`); only its low half finds it.
             let own = key_hash(key);
-            let hash = if key_group_of(own, max_parallelism) == group { own } else { hash_in_group(own, group, max_parallelism) };
+            let hash = if key_group_of(own, max_parallelism) == group {
+                own
+            } else {
+                hash_in_group(own, group, max_parallelism)
+            };
             let used_at_ms = used_at.map(|u| i64::from_le_bytes(u[i * 8..i * 8 + 8].try_into().expect("8 bytes")));
             let bytes = &row_bytes[i * width..(i + 1) * width];
             if !into.restore_row(RestoredRow { namespace, hash, key, bytes, used_at_ms })? {

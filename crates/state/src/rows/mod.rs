@@ -1,6 +1,7 @@
 //! The hot table: fixed-width rows under (namespace, key), found by precomputed hashes. Never serialises itself; see `codec`.
 
 pub(crate) mod codec;
+mod index;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
@@ -12,8 +13,7 @@ use flott_core::error::{Error, Result};
 use flott_core::key_group::{KeyGroup, KeyGroupRange, key_group_of};
 use flott_core::state::{KeyBatch, NO_SLOT, RowTable, Slot, Ttl};
 use flott_core::time::SharedClock;
-use hashbrown::HashTable;
-
+use index::SlotIndex;
 use segment::{KeyBlock, NewRow, OFFSET_BITS, RowBlock, SEGMENT_ROWS, Segment};
 
 /// Segments per table; one less than fits, so that no slot equals `NO_SLOT`.
@@ -24,26 +24,15 @@ const KEY_BYTES_MAX: usize = 64 << 20;
 const NAMESPACE_CACHE: usize = 64;
 /// Rows that have been gone for this long may be swept. Slots of a running call stay valid meanwhile.
 const SWEEP_GRACE_MS: i64 = 1_000;
+/// Keys of a batch whose look-ups are touched ahead.
+const TOUCH_KEYS: usize = 16;
 const NO_SPACE: u32 = u32::MAX;
-
-/// What the hash table of a namespace holds: the low half of the hash, and the slot.
-#[derive(Clone, Copy)]
-struct Indexed {
-    tag: u32,
-    slot: Slot,
-}
-
-/// The low half of a key hash spread over 64 bits: growing a table needs no look at the keys.
-#[inline]
-fn spread(tag: u32) -> u64 {
-    u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
 
 /// One namespace.
 #[derive(Default)]
 struct Space {
     namespace: i64,
-    index: HashTable<Indexed>,
+    index: SlotIndex,
     segments: Vec<u32>,
     free: Vec<Slot>,
 }
@@ -85,7 +74,8 @@ fn same_key(a: &[u8], b: &[u8]) -> bool {
     if let (8..=16, Some(a0), Some(b0), Some(a1), Some(b1)) =
         (a.len(), a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>())
     {
-        return u64::from_ne_bytes(*a0) == u64::from_ne_bytes(*b0) && u64::from_ne_bytes(*a1) == u64::from_ne_bytes(*b1);
+        return u64::from_ne_bytes(*a0) == u64::from_ne_bytes(*b0)
+            && u64::from_ne_bytes(*a1) == u64::from_ne_bytes(*b1);
     }
     a == b
 }
@@ -186,11 +176,22 @@ impl RowStore {
 
     #[inline]
     fn find(&self, space: usize, hash: u64, key: &[u8]) -> Option<Slot> {
-        let tag = hash as u32;
-        let found = self.spaces[space].index.find(spread(tag), |e| {
-            e.tag == tag && same_key(self.segment(e.slot).keys().key(offset_of(e.slot)), key)
-        });
-        found.map(|e| e.slot)
+        let is_it = |slot| same_key(self.segment(slot).keys().key(offset_of(slot)), key);
+        self.spaces[space].index.find(hash as u32, is_it)
+    }
+
+    /// Touches what look-ups of these keys will read, so that their cache misses overlap.
+    fn touch(&self, space: usize, hashes: &[u64]) {
+        let index = &self.spaces[space].index;
+        let mut first = [NO_SLOT; TOUCH_KEYS];
+        for (slot, hash) in first.iter_mut().zip(hashes) {
+            *slot = index.peek(*hash as u32);
+        }
+        let mut sum = 0;
+        for &slot in first.iter().filter(|s| **s != NO_SLOT) {
+            sum ^= self.segment(slot).keys().first_byte(offset_of(slot));
+        }
+        std::hint::black_box(sum);
     }
 
     fn insert(&mut self, space: usize, hash: u64, key: &[u8], used_at_ms: Option<i64>) -> Result<Slot> {
@@ -216,8 +217,7 @@ impl RowStore {
                 (at << OFFSET_BITS | offset) as Slot
             }
         };
-        let tag = hash as u32;
-        self.spaces[space].index.insert_unique(spread(tag), Indexed { tag, slot }, |e| spread(e.tag));
+        self.spaces[space].index.insert(hash as u32, slot);
         self.live_rows += 1;
         Ok(slot)
     }
@@ -360,6 +360,12 @@ impl RowTable for RowStore {
         for i in 0..keys.len() {
             let space = if one_namespace && i > 0 { current } else { self.space_of(namespaces[i]) };
             current = space;
+            if one_namespace
+                && i.is_multiple_of(TOUCH_KEYS)
+                && let Some(space) = space.filter(|s| self.spaces[*s].index.is_large())
+            {
+                self.touch(space, &keys.hashes[i..keys.len().min(i + TOUCH_KEYS)]);
+            }
             let (hash, key) = (keys.hashes[i], keys.key(i));
             let found = space.and_then(|s| self.find(s, hash, key));
             slots.push(match found {
@@ -425,9 +431,7 @@ impl RowTable for RowStore {
         segment.kill(offset, &mut self.versions);
         self.live_rows -= 1;
         let space = &mut self.spaces[segment.space as usize];
-        if let Ok(found) = space.index.find_entry(spread(tag), |e| e.slot == slot) {
-            found.remove();
-        }
+        space.index.remove(tag, slot);
         space.free.push(slot);
         if space.index.is_empty() {
             let namespace = space.namespace;

@@ -70,9 +70,22 @@ impl KeyBlock {
         let (start, len) = self.spans[offset];
         &self.bytes[start as usize..(start + len) as usize]
     }
+    /// A byte of the key, to have it in the cache.
+    #[inline]
+    pub(crate) fn first_byte(&self, offset: usize) -> u8 {
+        let start = match self.spans.get(offset) {
+            Some((start, _)) => *start as usize,
+            None => offset * self.uniform_bytes as usize,
+        };
+        self.bytes.get(start).copied().unwrap_or(0)
+    }
     #[inline]
     pub(crate) fn is_live(&self, offset: usize) -> bool {
         self.live[offset / 64] >> (offset % 64) & 1 == 1
+    }
+    /// All key bytes, where keys have one length: offset by offset.
+    pub(crate) fn uniform_keys(&self) -> Option<(&[u8], usize)> {
+        self.spans.is_empty().then_some((self.bytes.as_slice(), self.uniform_bytes as usize))
     }
     /// Length shared by all keys, if they agree.
     pub(crate) fn uniform_bytes(&self) -> Option<u32> {

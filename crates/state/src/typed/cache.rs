@@ -67,7 +67,12 @@ impl<T, C: ValueCodec<T>> CachedValues<T, C> {
         self.index.clear();
         let table = backend.values(self.table);
         for c in self.cached.drain(..).filter(|c| c.changed) {
-            store(table, &self.codec, StateKey { namespace: c.namespace, group: c.group, key: &c.key }, c.value.as_ref())?;
+            store(
+                table,
+                &self.codec,
+                StateKey { namespace: c.namespace, group: c.group, key: &c.key },
+                c.value.as_ref(),
+            )?;
         }
         Ok(())
     }

@@ -202,7 +202,8 @@ pub struct AggregatingState<F: AggregateFunction> {
 impl<F: AggregateFunction> AggregatingState<F> {
     /// Registers the state with its function.
     pub fn register(backend: &mut dyn StateBackend, descriptor: &StateDescriptor, function: F) -> Result<Self> {
-        let table = descriptor.register(backend, "aggregating", &[std::any::type_name::<F::Acc>()], TableKind::Values)?;
+        let table =
+            descriptor.register(backend, "aggregating", &[std::any::type_name::<F::Acc>()], TableKind::Values)?;
         Ok(AggregatingState { values: CachedValues::new(table, Plain(descriptor.name.clone())), function })
     }
     /// The result of a key; `None` when nothing was added.

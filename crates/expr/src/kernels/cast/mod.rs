@@ -183,8 +183,7 @@ fn row(from: &[NamedType], to: &[NamedType], safe: bool) -> Result<Convert> {
 }
 
 fn list(from: &TypeKind, to: &TypeKind, whole: &TypeKind, safe: bool) -> Result<Convert> {
-    let convert: Convert =
-        if from == to { Box::new(|a, _| Ok(Arc::clone(a))) } else { converter(from, to, safe)? };
+    let convert: Convert = if from == to { Box::new(|a, _| Ok(Arc::clone(a))) } else { converter(from, to, safe)? };
     let arrow_schema::DataType::List(field) = whole.to_arrow() else { return Err(Error::bug("an ARRAY is a list")) };
     Ok(Box::new(move |a, ctx| {
         let source = a.as_list::<i32>();

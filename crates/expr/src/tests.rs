@@ -1,0 +1,8 @@
+//! Tests of the crate as a whole: values, types, filters and laziness.
+
+mod calc;
+mod casts;
+mod functions;
+mod random;
+mod time;
+mod types;

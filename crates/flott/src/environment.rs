@@ -1,0 +1,173 @@
+//! The entry to a program: sources in, a graph built, a job started. Builds only; the launcher runs it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use flott_core::config::{Configuration, Notice, keys};
+use flott_core::error::{Error, Result};
+use flott_core::registry::{Registry, TableSpec};
+use flott_core::sink::ChangelogMode;
+use flott_core::source::{Source, WatermarkOptions};
+use flott_launcher::{CollectionSource, Environment, JobClient, JobStatus};
+use flott_plan::stream_graph::{NodeId, NodeKind, SourceNode, StreamGraph, StreamNode};
+
+use crate::record::Record;
+use crate::stage::{Rows, decode, encode};
+use crate::stream::DataStream;
+
+/// Rows per batch of a collection.
+const COLLECTION_BATCH_ROWS: usize = 4096;
+
+/// Where a program starts. Cheap to clone; clones build the same job.
+#[derive(Clone)]
+pub struct StreamExecutionEnvironment {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    graph: StreamGraph,
+    config: Configuration,
+    registry: Registry,
+    environment: Environment,
+}
+
+impl Default for StreamExecutionEnvironment {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A connector and its options, as in a WITH clause.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    options: BTreeMap<String, String>,
+}
+
+impl Connector {
+    /// A connector by its identifier.
+    pub fn new(identifier: &str) -> Self {
+        Connector { options: [("connector".to_owned(), identifier.to_owned())].into() }
+    }
+    /// Sets an option.
+    pub fn option(mut self, key: &str, value: impl ToString) -> Self {
+        self.options.insert(key.to_owned(), value.to_string());
+        self
+    }
+    pub(crate) fn table<T: Record>(&self, name: &str) -> TableSpec {
+        TableSpec {
+            name: name.to_owned(),
+            columns: T::columns(),
+            options: self.options.clone(),
+            primary_key: Vec::new(),
+            partition_keys: Vec::new(),
+            input_mode: ChangelogMode::Append,
+        }
+    }
+}
+
+impl StreamExecutionEnvironment {
+    /// An environment with default options.
+    pub fn new() -> Self {
+        let inner = Inner {
+            graph: StreamGraph::default(),
+            config: Configuration::new(),
+            registry: flott_launcher::registry(),
+            environment: Environment::default(),
+        };
+        StreamExecutionEnvironment { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets an option by Flink's key; returns what the user should know about it.
+    pub fn set(&self, key: &str, value: &str) -> Result<Vec<Notice>> {
+        self.lock().config.set(key, value)
+    }
+
+    /// Sets an option from `key=value`, as `-D` has it.
+    pub fn set_property(&self, property: &str) -> Result<Vec<Notice>> {
+        self.lock().config.set_property(property)
+    }
+
+    /// `parallelism.default`.
+    pub fn set_parallelism(&self, parallelism: u32) -> Result<()> {
+        self.set(keys::PARALLELISM, &parallelism.to_string()).map(drop)
+    }
+
+    /// Checkpoints every `interval_ms` into `dir`, and goes on from the newest one when the program is started again.
+    pub fn enable_checkpointing(&self, interval_ms: u64, dir: &str) -> Result<()> {
+        self.set(keys::CHECKPOINT_INTERVAL, &format!("{interval_ms} ms"))?;
+        self.set(keys::CHECKPOINT_DIR, dir)?;
+        self.set(keys::CHECKPOINT_RETENTION, "RETAIN_ON_CANCELLATION")?;
+        self.set(keys::RECOVERY_PATH, "latest").map(drop)
+    }
+
+    /// Test-only: replaces clock and switches.
+    #[doc(hidden)]
+    pub fn set_environment(&self, environment: Environment) {
+        self.lock().environment = environment;
+    }
+
+    /// A bounded stream of these rows.
+    pub fn from_collection<T: Record>(&self, rows: Vec<T>) -> Result<DataStream<T>> {
+        let chunks = rows.chunks(COLLECTION_BATCH_ROWS);
+        let batches = chunks.map(|c| encode(&Rows { values: c.to_vec(), times: None }));
+        let batches = batches.collect::<Result<Vec<_>>>()?;
+        Ok(self.source("collection", Arc::new(CollectionSource::of_changes(batches))))
+    }
+
+    /// A stream from a connector; the columns are those of `T`.
+    pub fn from_connector<T: Record>(&self, name: &str, connector: &Connector) -> Result<DataStream<T>> {
+        let table = connector.table::<T>(name);
+        let source = {
+            let inner = self.lock();
+            inner.registry.connector(name, &table.options)?.source(&table, &inner.config)?
+        };
+        Ok(self.source(name, source))
+    }
+
+    /// A stream from any source whose rows have the columns of `T`.
+    pub fn source<T: Record>(&self, name: &str, source: Arc<dyn Source>) -> DataStream<T> {
+        let node = self.add(StreamNode {
+            name: format!("Source: {name}"),
+            uid: None,
+            kind: NodeKind::Source(SourceNode { source, transform: None, watermarks: WatermarkOptions::default() }),
+            parallelism: None,
+            columns: T::columns(),
+            chainable: false,
+        });
+        DataStream::of_node(self.clone(), node, decode::<T>())
+    }
+
+    pub(crate) fn add(&self, node: StreamNode) -> NodeId {
+        self.lock().graph.add(node)
+    }
+
+    pub(crate) fn with_graph<R>(&self, f: impl FnOnce(&mut StreamGraph) -> R) -> R {
+        f(&mut self.lock().graph)
+    }
+
+    pub(crate) fn sink_of<T: Record>(&self, name: &str, connector: &Connector) -> Result<Arc<dyn flott_core::sink::Sink>> {
+        let table = connector.table::<T>(name);
+        let inner = self.lock();
+        inner.registry.connector(name, &table.options)?.sink(&table, &inner.config)
+    }
+
+    /// Starts the job in this process.
+    pub fn execute_async(&self, job_name: &str) -> Result<JobClient> {
+        let mut inner = self.lock();
+        inner.graph.name = Some(job_name.to_owned());
+        flott_launcher::submit(&inner.graph, &inner.config, &inner.environment)
+    }
+
+    /// Runs the job in this process to its end.
+    pub fn execute(&self, job_name: &str) -> Result<()> {
+        match self.execute_async(job_name)?.join() {
+            JobStatus::Failed(e) => Err(e),
+            JobStatus::Canceled => Err(Error::cancelled()),
+            _ => Ok(()),
+        }
+    }
+}

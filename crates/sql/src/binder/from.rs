@@ -1,0 +1,256 @@
+//! FROM: tables, views, WITH names, subqueries, joins. Builds relations with their scopes.
+
+use flott_core::types::TypeKind;
+use flott_core::{Error, Result};
+use flott_plan::JoinKind;
+use flott_plan::{Expr, ExprKind};
+use sqlparser::ast::{
+    Function, FunctionArguments, Join, JoinConstraint, JoinOperator, ObjectName, Spanned, TableAlias, TableFactor,
+    TableWithJoins,
+};
+
+use super::expr::ExprBinder;
+use super::query::QueryBinder;
+use super::scope::Scope;
+use crate::catalog::{CatalogObject, ColumnSource, Table};
+use crate::diag::{place, position, suggestion, unsupported};
+use crate::parser::ast::Path;
+use crate::planner::rel::{Rel, RelColumn, RelNode, TimeAttribute};
+
+/// A dotted name of sqlparser.
+pub(crate) fn path(name: &ObjectName) -> Path {
+    Path {
+        parts: name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.clone()).collect(),
+        position: position(name.span()),
+    }
+}
+
+/// A scan of all columns of a table, time attributes marked.
+pub(crate) fn scan(table: &std::sync::Arc<Table>) -> Rel {
+    let rowtime = table.watermark.as_ref().map(|w| w.0);
+    let columns = table.columns.iter().enumerate().map(|(i, c)| {
+        let proctime = matches!(&c.source, ColumnSource::Computed(Expr { kind: ExprKind::Call { function, .. }, .. }, _)
+            if function == "PROCTIME");
+        let time = match (rowtime == Some(i), proctime) {
+            (true, _) => Some(TimeAttribute::Rowtime),
+            (_, true) => Some(TimeAttribute::Proctime),
+            _ => None,
+        };
+        RelColumn { time, ..RelColumn::new(&c.name, c.data_type.clone()) }
+    });
+    let columns: Vec<RelColumn> = columns.collect();
+    Rel { node: RelNode::Scan { table: table.clone(), fields: (0..columns.len()).collect() }, columns }
+}
+
+impl QueryBinder<'_> {
+    /// A table, view or WITH name.
+    pub(super) fn table(&mut self, path: &Path) -> Result<Rel> {
+        if let [name] = path.parts.as_slice()
+            && let Some((_, rel)) = self.ctes.iter().rev().find(|(n, _)| n == name)
+        {
+            return Ok(rel.clone());
+        }
+        match self.catalog.get(path) {
+            Ok(CatalogObject::Table(table)) => Ok(scan(table)),
+            Ok(CatalogObject::View(view)) => {
+                let view = view.clone();
+                let mut binder = self.nested_view(&view.name, path.position)?;
+                let rel = binder.query(&view.query).map_err(|e| e.context(format!("view `{}`", view.name)))?;
+                if view.columns.is_empty() {
+                    return Ok(rel);
+                }
+                let columns = rel.columns.iter().zip(&view.columns).map(|(c, n)| c.renamed(n)).collect();
+                Ok(Rel { node: rel.node, columns })
+            }
+            Err(e) => {
+                let mut names: Vec<&str> = self.ctes.iter().map(|(n, _)| n.as_str()).collect();
+                if names.is_empty() || path.parts.len() > 1 {
+                    return Err(e);
+                }
+                names.extend(self.catalog.objects().map(|(n, _)| n));
+                Err(e.hint(suggestion(&path.to_string(), &names, 12)))
+            }
+        }
+    }
+
+    /// The FROM list; several entries are crossed, WHERE joins them later.
+    pub(super) fn from(&mut self, from: &[TableWithJoins]) -> Result<(Rel, Scope)> {
+        let mut joined: Option<(Rel, Scope)> = None;
+        for t in from {
+            let next = self.table_with_joins(t)?;
+            joined = Some(match joined {
+                None => next,
+                Some(left) => cross(left, next, JoinKind::Inner),
+            });
+        }
+        joined.ok_or_else(|| Error::bug("an empty FROM"))
+    }
+
+    fn table_with_joins(&mut self, t: &TableWithJoins) -> Result<(Rel, Scope)> {
+        let mut left = self.factor(&t.relation)?;
+        for join in &t.joins {
+            left = self.join(left, join)?;
+        }
+        Ok(left)
+    }
+
+    fn join(&mut self, left: (Rel, Scope), join: &Join) -> Result<(Rel, Scope)> {
+        use JoinOperator as J;
+        let at = position(join.relation.span());
+        let (kind, swap, constraint) = match &join.join_operator {
+            J::Join(c) | J::Inner(c) => (JoinKind::Inner, false, c),
+            J::CrossJoin(c) => (JoinKind::Inner, false, c),
+            J::Left(c) | J::LeftOuter(c) => (JoinKind::Left, false, c),
+            J::Right(c) | J::RightOuter(c) => (JoinKind::Left, true, c),
+            J::FullOuter(_) => {
+                let error = unsupported("FULL JOIN", at);
+                return Err(error.hint("write a LEFT JOIN and UNION ALL the rows of the right side without a match"));
+            }
+            _ => return Err(unsupported("this kind of join", at).hint("there are INNER, LEFT and RIGHT joins")),
+        };
+        let right = self.factor(&join.relation)?;
+        let (left_width, right_width) = (left.1.len(), right.1.len());
+        let (mut rel, scope) = if swap { cross(right, left, kind) } else { cross(left, right, kind) };
+        // Names are resolved over left columns, then right ones, also when the sides change places.
+        let order: Vec<usize> = if swap {
+            (right_width..right_width + left_width).chain(0..right_width).collect()
+        } else {
+            (0..left_width + right_width).collect()
+        };
+        let visible = Scope {
+            columns: order.iter().map(|&i| scope.columns[i].clone()).collect(),
+            qualifiers: order.iter().map(|&i| scope.qualifiers[i].clone()).collect(),
+        };
+        let on = self.join_condition(constraint, &visible, left_width, at)?;
+        if let RelNode::Join { condition, .. } = &mut rel.node {
+            *condition = on.map(|e| e.replace_columns(&|i| scope.column(order[i])));
+        }
+        let rel = if swap { rel.select(&order) } else { rel };
+        Ok((rel, visible))
+    }
+
+    fn join_condition(
+        &mut self,
+        constraint: &JoinConstraint,
+        visible: &Scope,
+        left_width: usize,
+        at: Option<flott_core::error::Position>,
+    ) -> Result<Option<Expr>> {
+        match constraint {
+            JoinConstraint::On(e) => ExprBinder::new(visible, "ON").bind_condition(e).map(Some),
+            JoinConstraint::None => Ok(None),
+            JoinConstraint::Using(names) => {
+                let _ = left_width;
+                let first = names.first().map_or(String::new(), |n| n.to_string());
+                let hint = format!("write ON with qualified names, as in ON a.{first} = b.{first}");
+                Err(unsupported("JOIN … USING", at).hint(hint))
+            }
+            JoinConstraint::Natural => Err(unsupported("NATURAL JOIN", at).hint("write ON with the columns to match")),
+        }
+    }
+
+    fn factor(&mut self, factor: &TableFactor) -> Result<(Rel, Scope)> {
+        let at = position(factor.span());
+        match factor {
+            TableFactor::Table { name, alias, args, version, sample, .. } => {
+                if version.is_some() {
+                    let error = unsupported("FOR SYSTEM_TIME AS OF (temporal and lookup joins)", at);
+                    return Err(error.hint("for a table that does not change, a plain JOIN gives the same rows"));
+                }
+                if sample.is_some() {
+                    return Err(unsupported("TABLESAMPLE", at));
+                }
+                let rel = match args {
+                    Some(args) => {
+                        let list = sqlparser::ast::FunctionArgumentList {
+                            duplicate_treatment: None,
+                            args: args.args.clone(),
+                            clauses: Vec::new(),
+                        };
+                        self.window_tvf(&function(name, FunctionArguments::List(list)))?
+                    }
+                    None => self.table(&path(name))?,
+                };
+                let own = name.0.last().and_then(|p| p.as_ident()).map(|i| i.value.clone());
+                let own = own.filter(|_| args.is_none());
+                aliased(rel, alias.as_ref(), own.as_deref())
+            }
+            TableFactor::Derived { lateral: false, subquery, alias, .. } => {
+                let rel = self.query(subquery)?;
+                aliased(rel, alias.as_ref(), None)
+            }
+            TableFactor::TableFunction { expr: sqlparser::ast::Expr::Function(f), alias } => {
+                let rel = self.window_tvf(f)?;
+                aliased(rel, alias.as_ref(), None)
+            }
+            TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins),
+            TableFactor::UNNEST { .. } => Err(unsupported("UNNEST", at)),
+            TableFactor::MatchRecognize { .. } => Err(unsupported("MATCH_RECOGNIZE", at)),
+            TableFactor::Derived { .. } | TableFactor::Function { .. } => Err(unsupported("LATERAL", at)),
+            other => Err(unsupported(&format!("`{other}` in FROM"), at)),
+        }
+    }
+}
+
+fn function(name: &ObjectName, args: FunctionArguments) -> Function {
+    Function {
+        name: name.clone(),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args,
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    }
+}
+
+/// The relation under its alias, with the alias's column names if it has any.
+fn aliased(mut rel: Rel, alias: Option<&TableAlias>, own: Option<&str>) -> Result<(Rel, Scope)> {
+    let Some(alias) = alias else {
+        let scope = Scope::of(&rel, own);
+        return Ok((rel, scope));
+    };
+    if !alias.columns.is_empty() {
+        rename(&mut rel, &alias.columns.iter().map(|c| c.name.value.as_str()).collect::<Vec<_>>())
+            .map_err(|e| place(e, position(alias.name.span)))?;
+    }
+    let scope = Scope::of(&rel, Some(&alias.name.value));
+    Ok((rel, scope))
+}
+
+/// Gives the columns other names; there must be as many.
+pub(super) fn rename(rel: &mut Rel, names: &[&str]) -> Result<()> {
+    if names.len() != rel.columns.len() {
+        return Err(Error::user(
+            "sql.columns",
+            format!("{} column names are given for {} columns", names.len(), rel.columns.len()),
+        ));
+    }
+    for (c, n) in rel.columns.iter_mut().zip(names) {
+        c.name = (*n).to_owned();
+    }
+    Ok(())
+}
+
+/// The product of two relations; the condition is added by the caller. Columns of a regular join are no time attributes.
+fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope) {
+    let optional = kind == JoinKind::Left;
+    let mut scope = left.1.join(right.1);
+    let left_width = left.0.columns.len();
+    for (i, c) in scope.columns.iter_mut().enumerate() {
+        c.time = None;
+        c.window = None;
+        c.data_type.nullable |= optional && i >= left_width;
+        debug_assert!(c.data_type.kind != TypeKind::Null || c.data_type.nullable, "NULL is nullable");
+    }
+    let columns = scope.columns.clone();
+    let node = RelNode::Join {
+        left: Box::new(left.0),
+        right: Box::new(right.0),
+        kind,
+        keys: Vec::new(),
+        condition: None,
+    };
+    (Rel { node, columns }, scope)
+}

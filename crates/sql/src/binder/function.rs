@@ -1,0 +1,258 @@
+//! Function calls: aggregates to the collector, group-window functions to the group's window, the rest to `flott_expr`.
+
+use flott_core::error::Position;
+use flott_core::{Error, Result};
+use flott_expr::{bind_call, bind_cast};
+use flott_plan::Expr;
+use flott_plan::spec::{AggregateFunction, WindowProperty};
+use sqlparser::ast::{
+    DuplicateTreatment, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Spanned,
+};
+
+use super::aggregate::{BoundAggregate, GroupResult};
+use super::expr::{ExprBinder, span_position};
+use super::literal;
+use super::window::{self, LegacyWindow};
+use crate::diag::{At, place, position, unsupported};
+
+/// Aggregates of Flink that Flott does not have yet.
+const OTHER_AGGREGATES: &[&str] = &[
+    "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "COLLECT", "LISTAGG", "FIRST_VALUE",
+    "LAST_VALUE", "ARRAY_AGG", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "APPROX_COUNT_DISTINCT", "PERCENTILE",
+];
+
+/// Functions that need OVER.
+const RANKING: &[&str] = &["ROW_NUMBER", "RANK", "DENSE_RANK", "LEAD", "LAG", "NTILE", "CUME_DIST", "PERCENT_RANK"];
+
+/// The function's name in upper case.
+pub(crate) fn function_name(f: &Function) -> String {
+    f.name.0.last().and_then(|p| p.as_ident()).map_or(String::new(), |i| i.value.to_uppercase())
+}
+
+/// The aggregate of a name.
+fn aggregate_function(name: &str) -> Option<AggregateFunction> {
+    Some(match name {
+        "COUNT" => AggregateFunction::Count,
+        "SUM" => AggregateFunction::Sum,
+        "AVG" => AggregateFunction::Avg,
+        "MIN" => AggregateFunction::Min,
+        "MAX" => AggregateFunction::Max,
+        _ => return None,
+    })
+}
+
+/// Whether the expression holds an aggregate or a group-window property: what makes a SELECT an aggregation.
+pub(crate) fn has_aggregate(e: &SqlExpr) -> bool {
+    match e {
+        SqlExpr::Function(f) if f.over.is_none() && aggregate_function(&function_name(f)).is_some() => true,
+        SqlExpr::Function(f) => arguments(f).is_some_and(|l| l.args.iter().filter_map(arg_expr).any(has_aggregate)),
+        SqlExpr::BinaryOp { .. } => {
+            let mut e = e;
+            while let SqlExpr::BinaryOp { left, right, .. } = e {
+                if has_aggregate(right) {
+                    return true;
+                }
+                e = left;
+            }
+            has_aggregate(e)
+        }
+        _ => children(e).into_iter().any(has_aggregate),
+    }
+}
+
+/// Direct parts of the forms that may stand around an aggregate.
+fn children(e: &SqlExpr) -> Vec<&SqlExpr> {
+    use SqlExpr as E;
+    match e {
+        E::Nested(a) | E::IsNull(a) | E::IsNotNull(a) | E::IsTrue(a) | E::IsNotTrue(a) | E::IsFalse(a)
+        | E::IsNotFalse(a) | E::IsUnknown(a) | E::IsNotUnknown(a) => vec![a],
+        E::UnaryOp { expr, .. } | E::Cast { expr, .. } | E::Extract { expr, .. } | E::Ceil { expr, .. }
+        | E::Floor { expr, .. } | E::Trim { expr, .. } => vec![expr],
+        E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => vec![a, b],
+        E::Like { expr, pattern, .. } => vec![expr, pattern],
+        E::Between { expr, low, high, .. } => vec![expr, low, high],
+        E::InList { expr, list, .. } => std::iter::once(expr.as_ref()).chain(list).collect(),
+        E::Position { expr, r#in } => vec![expr, r#in],
+        E::Substring { expr, substring_from, substring_for, .. } => {
+            std::iter::once(expr.as_ref()).chain(substring_from.as_deref()).chain(substring_for.as_deref()).collect()
+        }
+        E::CompoundFieldAccess { root, .. } => vec![root],
+        E::Case { operand, conditions, else_result, .. } => operand
+            .as_deref()
+            .into_iter()
+            .chain(conditions.iter().flat_map(|c| [&c.condition, &c.result]))
+            .chain(else_result.as_deref())
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn arguments(f: &Function) -> Option<&FunctionArgumentList> {
+    match &f.args {
+        FunctionArguments::List(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn arg_expr(arg: &FunctionArg) -> Option<&SqlExpr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
+        FunctionArg::Named { arg: FunctionArgExpr::Expr(e), .. } => Some(e),
+        _ => None,
+    }
+}
+
+impl ExprBinder<'_> {
+    /// A call.
+    pub(super) fn function(&mut self, f: &Function) -> Result<Expr> {
+        let name = function_name(f);
+        let at = position(f.name.span());
+        if f.over.is_some() || RANKING.contains(&name.as_str()) {
+            let hint = match name.as_str() {
+                "ROW_NUMBER" => "Top-N and deduplication by ROW_NUMBER are not there yet: use MAX or MIN with GROUP BY where that will do",
+                _ => "use an aggregate with GROUP BY, or a window table function",
+            };
+            return Err(unsupported(&format!("{name} with OVER"), at).hint(hint));
+        }
+        if f.name.0.len() > 1 || !f.within_group.is_empty() || f.null_treatment.is_some() {
+            return Err(unsupported(&format!("this form of {}", f.name), at));
+        }
+        if let Some(function) = aggregate_function(&name) {
+            return self.aggregate_call(function, f, at);
+        }
+        if OTHER_AGGREGATES.contains(&name.as_str()) {
+            let error = unsupported(&format!("the aggregate {name}"), at);
+            return Err(error.hint("there are COUNT, SUM, AVG, MIN and MAX"));
+        }
+        if f.filter.is_some() {
+            let error = Error::user("sql.function", format!("FILTER is for aggregates, and {name} is none"));
+            return Err(place(error, at));
+        }
+        if let Some((of, property)) = window::property_function(&name) {
+            return self.window_property(&name, of, property, f, at);
+        }
+        if window::is_window_function(&name) {
+            let error = Error::user("sql.window", format!("{name} stands in GROUP BY, or in FROM as a table function"))
+                .hint(format!("as in FROM TABLE({name}(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))"));
+            return Err(place(error, at));
+        }
+        let list = arguments(f);
+        if list.is_some_and(|l| l.duplicate_treatment.is_some() || !l.clauses.is_empty()) {
+            return Err(unsupported(&format!("this form of {name}"), at));
+        }
+        let takes_unit = matches!(name.as_str(), "TIMESTAMPDIFF" | "TIMESTAMPADD");
+        let mut args = Vec::new();
+        for (i, arg) in list.map_or(&[][..], |l| &l.args).iter().enumerate() {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg else {
+                return Err(unsupported(&format!("this argument of {name}"), at));
+            };
+            args.push(match e {
+                SqlExpr::Identifier(unit) if takes_unit && i == 0 => literal::string(&unit.value.to_uppercase()),
+                _ => self.bind(e)?,
+            });
+        }
+        bind_call(&name, args).at(at)
+    }
+
+    fn aggregate_call(&mut self, function: AggregateFunction, f: &Function, at: Option<Position>) -> Result<Expr> {
+        let name = function_name(f);
+        let Some(collector) = self.collector.take() else {
+            let error = Error::user("sql.aggregate", format!("the aggregate {name} is not allowed in {}", self.place));
+            let hint = match self.place {
+                "WHERE" => "use HAVING after GROUP BY",
+                _ => "aggregate in a subquery first",
+            };
+            return Err(place(error.hint(hint), at));
+        };
+        // Aggregates do not nest: their arguments see no collector.
+        let bound = self.aggregate_parts(function, f, at);
+        let result = bound.and_then(|a| collector.aggregate(a)).at(at);
+        self.collector = Some(collector);
+        result
+    }
+
+    fn aggregate_parts(
+        &mut self,
+        function: AggregateFunction,
+        f: &Function,
+        at: Option<Position>,
+    ) -> Result<BoundAggregate> {
+        let name = function_name(f);
+        let takes = || {
+            let form = if function == AggregateFunction::Count { "COUNT(*) or COUNT(x)" } else { "one argument" };
+            place(Error::user("sql.function", format!("{name} takes {form}")), at)
+        };
+        let list = arguments(f).ok_or_else(takes)?;
+        if !list.clauses.is_empty() {
+            return Err(unsupported(&format!("this form of {name}"), at));
+        }
+        let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+        let place_before = std::mem::replace(&mut self.place, "the argument of an aggregate");
+        let arg = match list.args.as_slice() {
+            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => {
+                Ok(None)
+            }
+            [] if function == AggregateFunction::Count => Ok(None),
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => self.bind(e).map(Some),
+            [_, _, ..] if function == AggregateFunction::Count => {
+                Err(unsupported("COUNT of several columns", at).hint("count one column, or concatenate them"))
+            }
+            _ => Err(takes()),
+        };
+        self.place = "FILTER";
+        let filter = f.filter.as_ref().map(|e| self.bind_condition(e)).transpose();
+        self.place = place_before;
+        let (mut arg, filter) = (arg?, filter?);
+        // COUNT of what is never NULL counts rows.
+        if function == AggregateFunction::Count && !distinct && arg.as_ref().is_some_and(|a| !a.data_type.nullable) {
+            arg = None;
+        }
+        if let Some(a) = &arg
+            && a.data_type.kind == flott_core::types::TypeKind::Null
+        {
+            let target = flott_core::types::TypeKind::Int.nullable();
+            arg = Some(bind_cast(a.clone(), target, false)?);
+        }
+        let data_type = flott_core::types::TypeKind::Null.nullable();
+        Ok(BoundAggregate { function, arg, distinct, filter, data_type })
+    }
+
+    /// `TUMBLE_START(ts, size)` and its like: only beside GROUP BY with the same window.
+    fn window_property(
+        &mut self,
+        name: &str,
+        of: &str,
+        property: WindowProperty,
+        f: &Function,
+        at: Option<Position>,
+    ) -> Result<Expr> {
+        let own = LegacyWindow::bind(self.scope, of, f)?;
+        let fits = self.collector.as_ref().and_then(|c| c.legacy.as_ref()).is_some_and(|l| l.same(&own));
+        let Some(collector) = self.collector.as_mut().filter(|_| fits) else {
+            let error = Error::user("sql.window", format!("{name} needs a GROUP BY with the same {of}(…)"))
+                .hint(format!("repeat the arguments of {name} in GROUP BY {of}(…)"));
+            return Err(place(error, at));
+        };
+        let data_type = own.property_type(property);
+        Ok(collector.add(GroupResult::Property(property), data_type))
+    }
+}
+
+/// The expression arguments of a call, with their names.
+pub(crate) fn call_arguments(f: &Function) -> Result<Vec<(Option<String>, &SqlExpr)>> {
+    let at = position(f.name.span());
+    let list = arguments(f).map_or(&[][..], |l| &l.args);
+    list.iter()
+        .map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Ok((None, e)),
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(e), .. } => Ok((Some(name.value.to_uppercase()), e)),
+            _ => Err(place(Error::user("sql.window", format!("{} does not take this argument", f.name)), at)),
+        })
+        .collect()
+}
+
+/// The place of a call's argument, or of the call.
+pub(crate) fn argument_position(e: &SqlExpr, f: &Function) -> Option<Position> {
+    span_position(e).or_else(|| position(f.name.span()))
+}

@@ -1,0 +1,280 @@
+//! SELECT: WHERE, GROUP BY, HAVING, the SELECT list, DISTINCT. Builds relations.
+
+use flott_core::error::Position;
+use flott_core::types::TypeKind;
+use flott_core::{Error, Result};
+use flott_plan::{Expr, ExprKind, Literal, SortKey};
+use sqlparser::ast::{
+    Distinct, Expr as SqlExpr, GroupByExpr, OrderByExpr, Select, SelectItem, SelectItemQualifiedWildcardKind, Spanned,
+};
+
+use super::aggregate::{Aggregated, Collector, aggregate};
+use super::expr::{ExprBinder, span_position};
+use super::from::path;
+use super::function::{function_name, has_aggregate};
+use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
+use super::scope::Scope;
+use super::window::{LegacyWindow, is_window_function};
+use crate::diag::{place, position, suggestion, unsupported};
+use crate::planner::rel::{Rel, RelColumn, RelNode};
+
+/// One bound column of the SELECT list.
+struct Item {
+    expr: Expr,
+    name: String,
+    position: Option<Position>,
+}
+
+impl QueryBinder<'_> {
+    /// A SELECT and the sort keys of its ORDER BY.
+    pub(super) fn select(&mut self, select: &Select, order: &[OrderByExpr]) -> Result<Sorted> {
+        refuse_unsupported(select)?;
+        let (mut rel, scope) = if select.from.is_empty() {
+            let zero = Expr::literal(Literal::Int(0), TypeKind::Int.not_null());
+            let node = RelNode::Values { rows: vec![vec![zero.clone()]] };
+            (Rel { node, columns: vec![RelColumn::new("ZERO", zero.data_type)] }, Scope::default())
+        } else {
+            self.from(&select.from)?
+        };
+        if let Some(condition) = &select.selection {
+            rel = rel.filter(ExprBinder::new(&scope, "WHERE").bind_condition(condition)?);
+        }
+        let grouping = match &select.group_by {
+            GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => exprs.as_slice(),
+            other => return Err(unsupported("this form of GROUP BY", position(other.span()))),
+        };
+        let aggregates = !grouping.is_empty()
+            || select.having.is_some()
+            || select.projection.iter().filter_map(item_expr).any(has_aggregate);
+        let sorted = if aggregates {
+            self.aggregated(rel, &scope, select, grouping, order)?
+        } else {
+            let items = select_items(&scope, &select.projection, None)?;
+            let (extra, keys) = sort_items(&scope, &items, order, None)?;
+            let visible = items.len();
+            let (exprs, names): (Vec<_>, Vec<_>) = items.into_iter().chain(extra).map(|i| (i.expr, i.name)).unzip();
+            Sorted { rel: rel.project(exprs, &names), visible, keys }
+        };
+        match &select.distinct {
+            None | Some(Distinct::All) => Ok(sorted),
+            Some(Distinct::On(_)) => Err(unsupported("DISTINCT ON", position(select.span()))),
+            Some(Distinct::Distinct) if sorted.visible < sorted.rel.columns.len() => {
+                let error = Error::user("sql.order-by", "with SELECT DISTINCT, ORDER BY takes columns of the result only");
+                Err(place(error, order.first().and_then(|o| span_position(&o.expr))))
+            }
+            Some(Distinct::Distinct) => Ok(Sorted { rel: distinct(sorted.rel)?, ..sorted }),
+        }
+    }
+
+    fn aggregated(
+        &mut self,
+        rel: Rel,
+        scope: &Scope,
+        select: &Select,
+        grouping: &[SqlExpr],
+        order: &[OrderByExpr],
+    ) -> Result<Sorted> {
+        let at = grouping.first().and_then(span_position).or_else(|| position(select.span()));
+        // The relation may have columns the scope does not name (a SELECT without FROM).
+        let base = rel.columns.len().max(scope.len());
+        let mut collector = Collector { base, grouped: !grouping.is_empty(), ..Collector::default() };
+        let mut group = Vec::new();
+        for e in grouping {
+            match e {
+                SqlExpr::Function(f) if is_window_function(&function_name(f)) => {
+                    if collector.legacy.is_some() {
+                        return Err(place(Error::user("sql.window", "GROUP BY takes one window"), span_position(e)));
+                    }
+                    collector.legacy = Some(LegacyWindow::bind(scope, &function_name(f), f)?);
+                }
+                SqlExpr::Value(_) => {
+                    let error = Error::user("sql.group-by", "GROUP BY takes columns and expressions, not positions");
+                    return Err(place(error.hint("repeat the expression of the SELECT list"), span_position(e)));
+                }
+                _ => group.push(bind_group(scope, e, &select.projection)?),
+            }
+        }
+        let items = select_items(scope, &select.projection, Some(&mut collector))?;
+        let having = match &select.having {
+            Some(e) => {
+                let bound = ExprBinder::with_aggregates(scope, "HAVING", &mut collector).bind_condition(e)?;
+                Some((bound, span_position(e)))
+            }
+            None => None,
+        };
+        let (extra, keys) = sort_items(scope, &items, order, Some(&mut collector))?;
+        let mut aggregated: Aggregated = aggregate(rel, group, collector, at)?;
+        let visible = items.len();
+        let names_of = scope.columns.clone();
+        let mut exprs = Vec::new();
+        let mut names = Vec::new();
+        for item in items.into_iter().chain(extra) {
+            exprs.push(aggregated.rewrite(&item.expr, &names_of, item.position)?);
+            names.push(item.name);
+        }
+        if let Some((condition, at)) = having {
+            let condition = aggregated.rewrite(&condition, &names_of, at)?;
+            aggregated.rel = aggregated.rel.filter(condition);
+        }
+        Ok(Sorted { rel: aggregated.rel.project(exprs, &names), visible, keys })
+    }
+}
+
+fn bind_group(scope: &Scope, e: &SqlExpr, projection: &[SelectItem]) -> Result<Expr> {
+    ExprBinder::new(scope, "GROUP BY").bind(e).map_err(|error| {
+        let is_alias = matches!(e, SqlExpr::Identifier(name) if projection.iter().any(|item|
+            matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == name.value)));
+        if is_alias { error.hint("GROUP BY does not see names given in the SELECT list: repeat the expression") } else { error }
+    })
+}
+
+fn refuse_unsupported(select: &Select) -> Result<()> {
+    let at = position(select.span());
+    let what = if select.qualify.is_some() {
+        "QUALIFY"
+    } else if !select.named_window.is_empty() {
+        "WINDOW"
+    } else if select.top.is_some() {
+        "TOP"
+    } else if select.into.is_some() {
+        "SELECT INTO"
+    } else if !select.lateral_views.is_empty() {
+        "LATERAL VIEW"
+    } else if !select.sort_by.is_empty() || !select.cluster_by.is_empty() || !select.distribute_by.is_empty() {
+        "SORT BY, CLUSTER BY and DISTRIBUTE BY"
+    } else if !select.connect_by.is_empty() {
+        "CONNECT BY"
+    } else {
+        return Ok(());
+    };
+    Err(unsupported(what, at))
+}
+
+fn item_expr(item: &SelectItem) -> Option<&SqlExpr> {
+    match item {
+        SelectItem::UnnamedExpr(e) | SelectItem::ExprWithAlias { expr: e, .. } => Some(e),
+        _ => None,
+    }
+}
+
+fn bind_item(scope: &Scope, e: &SqlExpr, place: &'static str, collector: Option<&mut Collector>) -> Result<Expr> {
+    match collector {
+        Some(c) => ExprBinder::with_aggregates(scope, place, c).bind(e),
+        None => ExprBinder::new(scope, place).bind(e),
+    }
+}
+
+fn select_items(scope: &Scope, projection: &[SelectItem], mut collector: Option<&mut Collector>) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for item in projection {
+        let at = position(item.span());
+        match item {
+            SelectItem::UnnamedExpr(e) => {
+                let expr = bind_item(scope, e, "SELECT", collector.as_deref_mut())?;
+                let name = natural_name(e).unwrap_or_else(|| format!("EXPR${}", items.len()));
+                items.push(Item { expr, name, position: at });
+            }
+            SelectItem::ExprWithAlias { expr, alias } => {
+                let expr = bind_item(scope, expr, "SELECT", collector.as_deref_mut())?;
+                items.push(Item { expr, name: alias.value.clone(), position: at });
+            }
+            SelectItem::Wildcard(options) => {
+                refuse_wildcard_options(options, at)?;
+                if scope.len() == 0 {
+                    return Err(place(Error::user("sql.columns", "SELECT * needs a FROM"), at));
+                }
+                for i in 0..scope.len() {
+                    let name = scope.columns[i].name.clone();
+                    items.push(Item { expr: scope.column(i), name, position: at });
+                }
+            }
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
+                refuse_wildcard_options(options, at)?;
+                items.extend(qualified_wildcard(scope, &path(name).to_string(), at)?);
+            }
+            other => return Err(unsupported(&format!("`{other}` in the SELECT list"), at)),
+        }
+    }
+    Ok(items)
+}
+
+fn refuse_wildcard_options(o: &sqlparser::ast::WildcardAdditionalOptions, at: Option<Position>) -> Result<()> {
+    let plain = o.opt_ilike.is_none()
+        && o.opt_exclude.is_none()
+        && o.opt_except.is_none()
+        && o.opt_replace.is_none()
+        && o.opt_rename.is_none()
+        && o.opt_alias.is_none();
+    if plain { Ok(()) } else { Err(unsupported("* with EXCEPT, REPLACE or an alias", at).hint("list the columns")) }
+}
+
+/// `t.*`, or `row_column.*`.
+fn qualified_wildcard(scope: &Scope, name: &str, at: Option<Position>) -> Result<Vec<Item>> {
+    let of = scope.qualified(name);
+    if !of.is_empty() {
+        let item = |i: usize| Item { expr: scope.column(i), name: scope.columns[i].name.clone(), position: at };
+        return Ok(of.into_iter().map(item).collect());
+    }
+    if let Some(i) = scope.columns.iter().position(|c| c.name == name)
+        && let TypeKind::Row(fields) = &scope.columns[i].data_type.kind
+    {
+        let item = |(f, (field, t)): (usize, &(String, flott_core::types::DataType))| {
+            let mut data_type = t.clone();
+            data_type.nullable |= scope.columns[i].data_type.nullable;
+            let expr = Expr { kind: ExprKind::Field(Box::new(scope.column(i)), f), data_type };
+            Item { expr, name: field.clone(), position: at }
+        };
+        return Ok(fields.iter().enumerate().map(item).collect());
+    }
+    let mut names: Vec<&str> = scope.qualifiers.iter().flatten().map(String::as_str).collect();
+    names.dedup();
+    let error = Error::user("sql.unknown-table", format!("there is no table `{name}` here"))
+        .hint(suggestion(name, &names, 12));
+    Err(place(error, at))
+}
+
+/// The name a column or field has by itself.
+fn natural_name(e: &SqlExpr) -> Option<String> {
+    match e {
+        SqlExpr::Identifier(i) => Some(i.value.clone()),
+        SqlExpr::CompoundIdentifier(parts) => parts.last().map(|i| i.value.clone()),
+        SqlExpr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
+            Some(sqlparser::ast::AccessExpr::Dot(SqlExpr::Identifier(i))) => Some(i.value.clone()),
+            _ => None,
+        },
+        SqlExpr::Nested(e) => natural_name(e),
+        _ => None,
+    }
+}
+
+/// Sort keys of ORDER BY; expressions that are not in the SELECT list become hidden columns.
+fn sort_items(
+    scope: &Scope,
+    items: &[Item],
+    order: &[OrderByExpr],
+    mut collector: Option<&mut Collector>,
+) -> Result<(Vec<Item>, Vec<SortKey>)> {
+    let mut extra: Vec<Item> = Vec::new();
+    let mut keys = Vec::new();
+    for o in order {
+        let at = span_position(&o.expr);
+        let named = match &o.expr {
+            SqlExpr::Identifier(i) => items.iter().position(|item| item.name == i.value),
+            _ => None,
+        };
+        let column = match (ordinal(&o.expr, items.len())?, named) {
+            (Some(i), _) | (None, Some(i)) => i,
+            (None, None) => {
+                let expr = bind_item(scope, &o.expr, "ORDER BY", collector.as_deref_mut())?;
+                let all = items.iter().chain(&extra);
+                let found = all.map(|item| &item.expr).position(|e| *e == expr);
+                found.unwrap_or_else(|| {
+                    extra.push(Item { expr, name: format!("$sort{}", extra.len()), position: at });
+                    items.len() + extra.len() - 1
+                })
+            }
+        };
+        keys.push(sort_key(column, o));
+    }
+    Ok((extra, keys))
+}

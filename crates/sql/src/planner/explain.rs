@@ -1,0 +1,294 @@
+//! EXPLAIN: operators as Flink writes them. Plans nothing.
+
+use std::fmt::Write;
+
+use flott_core::types::TypeKind;
+use flott_plan::spec::{AggregateFunction, SortKey, WindowKind, WindowProperty};
+use flott_plan::{Expr, ExprKind, JoinKind, Literal, Partitioner};
+
+use super::physical::Phys;
+use super::rel::{Rel, RelAggregate, RelColumn, RelNode, Window};
+use super::scan::inputs;
+use crate::catalog::{CATALOG, DATABASE};
+
+/// One line about the operator of a relation.
+pub(crate) fn describe(rel: &Rel) -> String {
+    let below = inputs(rel);
+    let input: &[RelColumn] = below.first().map_or(&[], |r| &r.columns);
+    match &rel.node {
+        RelNode::Scan { table, fields } => {
+            let names: Vec<&str> = fields.iter().map(|&i| table.columns[i].name.as_str()).collect();
+            let mut text = format!(
+                "TableSourceScan(table=[[{CATALOG}, {DATABASE}, {}]], fields=[{}]",
+                table.name,
+                names.join(", ")
+            );
+            if let Some((rowtime, watermark)) = &table.watermark {
+                let columns: Vec<RelColumn> =
+                    table.columns.iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
+                let (name, watermark) = (&table.columns[*rowtime].name, expr(watermark, &columns));
+                let _ = write!(text, ", rowtime=[{name}], watermark=[{watermark}]");
+            }
+            text.push(')');
+            text
+        }
+        RelNode::Values { rows } => {
+            let row = |r: &Vec<Expr>| {
+                let cells: Vec<String> = r.iter().map(|e| expr(e, &[])).collect();
+                format!("{{ {} }}", cells.join(", "))
+            };
+            let rows: Vec<String> = rows.iter().map(row).collect();
+            format!("Values(tuples=[[{}]])", rows.join(", "))
+        }
+        RelNode::Calc { filter, projection, .. } => {
+            let select = selected(projection, &rel.columns, input);
+            match filter {
+                Some(f) => format!("Calc(select=[{select}], where=[{}])", expr(f, input)),
+                None => format!("Calc(select=[{select}])"),
+            }
+        }
+        RelNode::Window { window, .. } => format!("WindowTableFunction(window=[{}])", window_text(window, input)),
+        RelNode::WindowAggregate { window, group, aggregates, properties, .. } => {
+            let groups = names(group, input);
+            let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
+            let properties = properties.iter().map(|p| property_name(*p).to_owned());
+            let select = aggregated(group, aggregates, input, properties);
+            format!("WindowAggregate({by}window=[{}], select=[{select}])", window_text(window, input))
+        }
+        RelNode::Aggregate { group, aggregates, .. } => {
+            let groups = names(group, input);
+            let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
+            format!("GroupAggregate({by}select=[{}])", aggregated(group, aggregates, input, std::iter::empty()))
+        }
+        RelNode::Join { left, right, kind, keys, condition } => {
+            let kind = match kind {
+                JoinKind::Inner => "InnerJoin",
+                JoinKind::Left => "LeftOuterJoin",
+            };
+            let mut parts: Vec<String> = keys
+                .iter()
+                .map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name))
+                .collect();
+            parts.extend(condition.iter().map(|c| expr(c, &rel.columns)));
+            let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
+            let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
+            format!("Join(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
+        }
+        RelNode::Union { inputs } => {
+            let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
+            format!("Union(all=[true], inputs=[{}], union=[{}])", inputs.len(), select.join(", "))
+        }
+        RelNode::Sort { keys, offset, limit, .. } => sort_text(keys, *offset, *limit, input),
+    }
+}
+
+fn sort_text(keys: &[SortKey], offset: u64, limit: Option<u64>, input: &[RelColumn]) -> String {
+    let order: Vec<String> = keys
+        .iter()
+        .map(|k| {
+            let direction = if k.descending { "DESC" } else { "ASC" };
+            let nulls = match (k.nulls_first, k.descending) {
+                (true, true) => " NULLS FIRST",
+                (false, false) => " NULLS LAST",
+                _ => "",
+            };
+            format!("{} {direction}{nulls}", input[k.column].name)
+        })
+        .collect();
+    let mut parts = Vec::new();
+    if !order.is_empty() {
+        parts.push(format!("orderBy=[{}]", order.join(", ")));
+    }
+    if offset > 0 {
+        parts.push(format!("offset=[{offset}]"));
+    }
+    if let Some(limit) = limit {
+        parts.push(format!("fetch=[{limit}]"));
+    }
+    let name = match (keys.is_empty(), limit) {
+        (true, _) => "Limit",
+        (false, None) => "Sort",
+        (false, Some(_)) => "SortLimit",
+    };
+    format!("{name}({})", parts.join(", "))
+}
+
+fn selected(projection: &[Expr], columns: &[RelColumn], input: &[RelColumn]) -> String {
+    let parts = projection.iter().zip(columns).map(|(e, c)| {
+        let text = expr(e, input);
+        if text == c.name { text } else { format!("{text} AS {}", c.name) }
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn names(columns: &[usize], input: &[RelColumn]) -> String {
+    columns.iter().map(|&i| input[i].name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn aggregated(
+    group: &[usize],
+    aggregates: &[RelAggregate],
+    input: &[RelColumn],
+    properties: impl Iterator<Item = String>,
+) -> String {
+    let mut parts: Vec<String> = group.iter().map(|&i| input[i].name.clone()).collect();
+    for (i, a) in aggregates.iter().enumerate() {
+        let name = match a.function {
+            AggregateFunction::Count => "COUNT",
+            AggregateFunction::Sum => "SUM",
+            AggregateFunction::Avg => "AVG",
+            AggregateFunction::Min => "MIN",
+            AggregateFunction::Max => "MAX",
+        };
+        let arg = a.arg.map_or("*", |c| input[c].name.as_str());
+        let distinct = if a.distinct { "DISTINCT " } else { "" };
+        let filter = a.filter.map(|f| format!(" FILTER {}", input[f].name)).unwrap_or_default();
+        parts.push(format!("{name}({distinct}{arg}){filter} AS EXPR${i}"));
+    }
+    parts.extend(properties);
+    parts.join(", ")
+}
+
+fn property_name(p: WindowProperty) -> &'static str {
+    match p {
+        WindowProperty::Start => "window_start",
+        WindowProperty::End => "window_end",
+        WindowProperty::Time => "window_time",
+    }
+}
+
+fn window_text(window: &Window, input: &[RelColumn]) -> String {
+    let time = match window.time_attribute {
+        super::rel::TimeAttribute::Rowtime => input[window.time].name.clone(),
+        super::rel::TimeAttribute::Proctime => "PROCTIME()".to_owned(),
+    };
+    let offset = |ms: i64| if ms == 0 { String::new() } else { format!(", offset=[{}]", duration(ms)) };
+    match window.kind {
+        WindowKind::Tumble { size_ms, offset_ms } => {
+            format!("TUMBLE(time_col=[{time}], size=[{}]{})", duration(size_ms), offset(offset_ms))
+        }
+        WindowKind::Hop { size_ms, slide_ms, offset_ms } => format!(
+            "HOP(time_col=[{time}], size=[{}], slide=[{}]{})",
+            duration(size_ms),
+            duration(slide_ms),
+            offset(offset_ms)
+        ),
+        WindowKind::Session { gap_ms } => {
+            let by = if window.partition.is_empty() {
+                String::new()
+            } else {
+                format!(", partition keys=[{}]", names(&window.partition, input))
+            };
+            format!("SESSION(time_col=[{time}], gap=[{}]{by})", duration(gap_ms))
+        }
+    }
+}
+
+fn duration(ms: i64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    match units.into_iter().find(|(u, _)| ms != 0 && ms % u == 0) {
+        Some((u, name)) => format!("{} {name}", ms / u),
+        None => format!("{ms} ms"),
+    }
+}
+
+/// An expression with the names of its columns.
+pub(crate) fn expr(e: &Expr, columns: &[RelColumn]) -> String {
+    let text = |e: &Expr| expr(e, columns);
+    match &e.kind {
+        ExprKind::Column(i) => columns.get(*i).map_or(format!("${i}"), |c| c.name.clone()),
+        ExprKind::Literal(l) => literal(l, &e.data_type.kind),
+        ExprKind::Field(inner, i) => match &inner.data_type.kind {
+            TypeKind::Row(fields) => format!("{}.{}", text(inner), fields[*i].0),
+            _ => format!("{}.{i}", text(inner)),
+        },
+        ExprKind::Cast { input, safe } => {
+            format!("{}({} AS {})", if *safe { "TRY_CAST" } else { "CAST" }, text(input), e.data_type.kind)
+        }
+        ExprKind::Call { function, args } => match args.as_slice() {
+            [a, b] if !function.contains(char::is_alphabetic)
+                || matches!(function.as_str(), "AND" | "OR" | "LIKE" | "NOT LIKE") =>
+            {
+                format!("({} {function} {})", text(a), text(b))
+            }
+            [a] if function.starts_with("IS ") => format!("{} {function}", text(a)),
+            args => format!("{function}({})", args.iter().map(text).collect::<Vec<_>>().join(", ")),
+        },
+        ExprKind::Case { branches, otherwise } => {
+            let mut out = "CASE".to_owned();
+            for (c, v) in branches {
+                let _ = write!(out, " WHEN {} THEN {}", text(c), text(v));
+            }
+            if let Some(o) = otherwise {
+                let _ = write!(out, " ELSE {}", text(o));
+            }
+            out + " END"
+        }
+    }
+}
+
+fn literal(l: &Literal, kind: &TypeKind) -> String {
+    match (l, kind) {
+        (Literal::Int(ms), TypeKind::IntervalDayTime) => format!("{ms}:INTERVAL MILLISECOND"),
+        (Literal::Int(months), TypeKind::IntervalYearMonth) => format!("{months}:INTERVAL MONTH"),
+        (Literal::Decimal(d), TypeKind::Decimal(_, scale)) => {
+            let mut out = String::new();
+            flott_core::text::format_decimal(*d, *scale, &mut out);
+            out
+        }
+        (l, _) => l.to_string(),
+    }
+}
+
+/// The tree below a sink, or a query's own.
+pub(crate) fn tree(roots: &[(String, Phys, Partitioner)], changelog: bool) -> String {
+    let mut out = String::from("== Optimized Execution Plan ==\n");
+    for (i, (sink, phys, partitioner)) in roots.iter().enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        let mode = if changelog { ", changelogMode=[NONE]" } else { "" };
+        out.push_str(&with_mode(sink, mode));
+        out.push('\n');
+        node(&mut out, phys, partitioner, "", changelog);
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// The mode inside the last parenthesis.
+fn with_mode(text: &str, mode: &str) -> String {
+    match text.strip_suffix(')') {
+        Some(head) => format!("{head}{mode})"),
+        None => text.to_owned(),
+    }
+}
+
+fn node(out: &mut String, phys: &Phys, partitioner: &Partitioner, indent: &str, changelog: bool) {
+    let mode = if changelog { format!(", changelogMode={}", phys.changes.text().replace("[", "[").replace(" ", "")) } else { String::new() };
+    let exchange = match partitioner {
+        Partitioner::Hash(keys) => Some(format!("hash[{}]", names(keys, &phys.columns))),
+        Partitioner::Global => Some("single".to_owned()),
+        Partitioner::Rebalance => Some("rebalance".to_owned()),
+        Partitioner::Broadcast => Some("broadcast".to_owned()),
+        Partitioner::Forward => None,
+    };
+    let mut indent = indent.to_owned();
+    if let Some(e) = exchange {
+        let _ = writeln!(out, "{indent}+- Exchange(distribution=[{e}]{mode})");
+        indent.push_str("   ");
+    }
+    let _ = writeln!(out, "{indent}+- {}", with_mode(&phys.text, &mode));
+    let last = phys.inputs.len().saturating_sub(1);
+    for (i, (input, p)) in phys.inputs.iter().enumerate() {
+        let bar = if i == last { "   " } else { "|  " };
+        let start = out.len();
+        node(out, input, p, &format!("{indent}{bar}"), changelog);
+        // The branch's own corner hangs from the bar of its siblings.
+        if i != last {
+            let corner = format!("{indent}:  ");
+            let branch = out.split_off(start).replace(&format!("{indent}{bar}"), &corner);
+            out.push_str(&branch.replacen(&format!("{indent}:  +- "), &format!("{indent}:- "), 1).replace("\n", "\n"));
+        }
+    }
+}

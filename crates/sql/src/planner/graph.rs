@@ -1,0 +1,213 @@
+//! Operators to a StreamGraph: sources and sinks are made here, through the registry. Runs nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flott_core::config::{Configuration, keys, parse_duration_ms};
+use flott_core::registry::TableSpec;
+use flott_core::sink::{ChangelogMode, Sink};
+use flott_core::source::{Boundedness, Source, WatermarkAlignment, WatermarkOptions};
+use flott_core::types::Column;
+use flott_core::{Error, Result};
+use flott_plan::spec::{OperatorSpec, SourceTransformSpec};
+use flott_plan::{Expr, ExprKind, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode};
+
+use super::physical::{Phys, PhysKind};
+use super::rel::plan_columns;
+use crate::catalog::{ColumnSource, Table, full_name};
+use crate::diag::place;
+use crate::session::PlanServices;
+use crate::values::ValuesSource;
+
+/// Builds the graph of one job.
+pub(crate) struct GraphBuilder<'a> {
+    pub(crate) graph: StreamGraph,
+    /// Whether every source ends.
+    pub(crate) bounded: bool,
+    services: &'a PlanServices,
+    config: &'a Configuration,
+    zone: String,
+    sources: BTreeMap<String, (NodeId, bool)>,
+}
+
+/// A table as connectors see it.
+pub(crate) fn table_spec(table: &Table, columns: &[usize], mode: ChangelogMode) -> TableSpec {
+    let at = |keys: &[usize]| keys.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
+    TableSpec {
+        name: full_name(&table.name),
+        columns: columns.iter().map(|&i| table.connector_column(i)).collect(),
+        options: table.options.clone(),
+        primary_key: at(&table.primary_key),
+        partition_keys: at(&table.partition_keys),
+        input_mode: mode,
+    }
+}
+
+impl<'a> GraphBuilder<'a> {
+    /// An empty graph.
+    pub(crate) fn new(services: &'a PlanServices, config: &'a Configuration, zone: String) -> Self {
+        let graph = StreamGraph { name: config.raw("pipeline.name").map(str::to_owned), ..StreamGraph::default() };
+        GraphBuilder { graph, bounded: true, services, config, zone, sources: BTreeMap::new() }
+    }
+
+    /// Adds an operator and everything below it; the node, and whether its input ends.
+    pub(crate) fn add(&mut self, phys: &Phys) -> Result<(NodeId, bool)> {
+        let (spec, position) = match &phys.kind {
+            PhysKind::Scan { table, fields } => return self.scan(table, fields, phys),
+            PhysKind::Values { rows } => return self.values(rows, phys),
+            PhysKind::Spec(spec) => (spec, None),
+            PhysKind::Sort(spec, position) => (spec, Some(*position)),
+        };
+        let mut inputs = Vec::new();
+        let mut bounded = true;
+        for (input, partitioner) in &phys.inputs {
+            let (id, ends) = self.add(input)?;
+            bounded &= ends;
+            inputs.push((id, partitioner.clone()));
+        }
+        if let Some(position) = position
+            && !bounded
+        {
+            let error = Error::user("sql.unbounded", "ORDER BY and LIMIT need an input that ends, and this one does not")
+                .hint("leave them out, or read from a bounded source");
+            return Err(place(error, position));
+        }
+        let node = self.graph.add(StreamNode {
+            name: operator_name(&phys.text),
+            uid: None,
+            kind: NodeKind::Spec(spec.clone()),
+            parallelism: phys.parallelism,
+            columns: plan_columns(&phys.columns),
+            chainable: true,
+        });
+        let union = matches!(spec, OperatorSpec::Union);
+        for (i, (from, partitioner)) in inputs.into_iter().enumerate() {
+            self.graph.connect(from, node, if union { 0 } else { i }, partitioner);
+        }
+        Ok((node, bounded))
+    }
+
+    fn source(&mut self, name: String, node: SourceNode, columns: Vec<Column>, parallelism: Option<u32>) -> NodeId {
+        self.graph.add(StreamNode {
+            name,
+            uid: None,
+            kind: NodeKind::Source(node),
+            parallelism,
+            columns,
+            chainable: true,
+        })
+    }
+
+    fn values(&mut self, rows: &[Vec<Expr>], phys: &Phys) -> Result<(NodeId, bool)> {
+        let columns = plan_columns(&phys.columns);
+        let source = ValuesSource::new(rows.to_vec(), columns.clone(), &self.zone)?;
+        let node =
+            SourceNode { source: Arc::new(source), transform: None, watermarks: WatermarkOptions::default() };
+        Ok((self.source("Values".to_owned(), node, columns, Some(1)), true))
+    }
+
+    /// One source per table and job.
+    fn scan(&mut self, table: &Arc<Table>, fields: &[usize], phys: &Phys) -> Result<(NodeId, bool)> {
+        if let Some(known) = self.sources.get(&table.name) {
+            return Ok(*known);
+        }
+        let name = full_name(&table.name);
+        let given = table.source_columns();
+        let spec = table_spec(table, &given, ChangelogMode::Append);
+        let factory = self.services.registry.connector(&name, &table.options)?;
+        let source: Arc<dyn Source> =
+            factory.source(&spec, self.config).map_err(|e| e.context(format!("table `{name}`")))?;
+        let bounded = source.boundedness() == Boundedness::Bounded;
+        self.bounded &= bounded;
+        let columns = plan_columns(&phys.columns);
+        let transform = self.transform(table, fields, &given, &columns)?;
+        let transform = transform.map(|t| (self.services.source_transform)(&t)).transpose()?;
+        let watermarks = self.watermark_options(table)?;
+        let node = SourceNode { source, transform, watermarks };
+        let id = self.source(format!("Source: {}", table.name), node, columns, phys.parallelism);
+        self.sources.insert(table.name.clone(), (id, bounded));
+        Ok((id, bounded))
+    }
+
+    fn transform(
+        &self,
+        table: &Table,
+        fields: &[usize],
+        given: &[usize],
+        output: &[Column],
+    ) -> Result<Option<SourceTransformSpec>> {
+        let place = |i: usize| given.iter().position(|g| *g == i);
+        let over_given = |e: &Expr| crate::planner::prune::renumber(e, &|i| place(i).unwrap_or(usize::MAX));
+        let projection: Vec<Expr> = fields
+            .iter()
+            .map(|&i| match &table.columns[i].source {
+                ColumnSource::Computed(e, _) => over_given(e),
+                _ => Expr::column(place(i).unwrap_or(usize::MAX), table.columns[i].data_type.clone()),
+            })
+            .collect();
+        let watermark = match &table.watermark {
+            Some((rowtime, e)) => {
+                let at = |i: usize| fields.iter().position(|f| *f == i).unwrap_or(usize::MAX);
+                Some((at(*rowtime), crate::planner::prune::renumber(e, &at)))
+            }
+            None => None,
+        };
+        let identity = watermark.is_none()
+            && projection.len() == given.len()
+            && projection.iter().enumerate().all(|(i, e)| e.kind == ExprKind::Column(i));
+        if identity {
+            return Ok(None);
+        }
+        let physical: Vec<Column> = given.iter().map(|&i| table.connector_column(i)).collect();
+        Ok(Some(SourceTransformSpec { physical, projection, output: output.to_vec(), watermark, zone: self.zone.clone() }))
+    }
+
+    fn watermark_options(&self, table: &Table) -> Result<WatermarkOptions> {
+        let duration = |key: &str| -> Result<Option<i64>> {
+            let Some(text) = table.options.get(key) else { return Ok(None) };
+            parse_duration_ms(text).map(Some).ok_or_else(|| {
+                Error::user("table.option", format!("table `{}`: '{key}' = '{text}' is not a duration", table.name))
+                    .hint("as in '10 s' or '1 min'")
+            })
+        };
+        let idle = duration("scan.watermark.idle-timeout")?.or(self.config.duration_ms(keys::SOURCE_IDLE_TIMEOUT));
+        let alignment = match (table.options.get("scan.watermark.alignment.group"), duration("scan.watermark.alignment.max-drift")?) {
+            (Some(group), Some(max_drift_ms)) => Some(WatermarkAlignment { group: group.clone(), max_drift_ms }),
+            _ => None,
+        };
+        Ok(WatermarkOptions { idle_timeout_ms: idle.filter(|ms| *ms > 0), alignment })
+    }
+
+    /// The sink of a table, fitted to what the query produces; refuses updates where the sink takes none.
+    pub(crate) fn table_sink(&self, table: &Table, phys: &Phys) -> Result<Arc<dyn Sink>> {
+        let name = full_name(&table.name);
+        let factory = self.services.registry.connector(&name, &table.options)?;
+        let make = |mode| {
+            let spec = table_spec(table, &table.sink_columns(), mode);
+            factory.sink(&spec, self.config).map_err(|e| e.context(format!("table `{name}`")))
+        };
+        make(phys.changes.mode())
+    }
+
+    /// Connects a sink behind `phys`.
+    pub(crate) fn sink(
+        &mut self,
+        name: String,
+        sink: Arc<dyn Sink>,
+        phys: &Phys,
+        partitioner: Partitioner,
+        parallelism: Option<u32>,
+    ) -> Result<()> {
+        let (from, _) = self.add(phys)?;
+        let columns = plan_columns(&phys.columns);
+        let kind = NodeKind::Sink(sink);
+        let node = self.graph.add(StreamNode { name, uid: None, kind, parallelism, columns, chainable: true });
+        self.graph.connect(from, node, 0, partitioner);
+        Ok(())
+    }
+}
+
+/// `Calc(select=[…])` is called `Calc` in a task's name.
+fn operator_name(text: &str) -> String {
+    text.split('(').next().unwrap_or(text).to_owned()
+}

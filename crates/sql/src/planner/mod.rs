@@ -1,0 +1,10 @@
+//! Relations to a StreamGraph: optimise, prune columns, infer changelogs, place exchanges. Runs nothing.
+
+pub(crate) mod explain;
+pub(crate) mod graph;
+pub(crate) mod insert;
+pub(crate) mod optimise;
+pub(crate) mod physical;
+pub(crate) mod prune;
+pub(crate) mod rel;
+pub(crate) mod scan;

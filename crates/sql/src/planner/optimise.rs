@@ -1,0 +1,232 @@
+//! Filters to where they cost least, join keys out of conditions, constants folded. Changes no result.
+
+use flott_core::types::DataType;
+use flott_expr::{constant_fold, is_deterministic};
+use flott_plan::{Expr, ExprKind, JoinKind, Literal};
+
+use super::rel::{Rel, RelColumn, RelNode, and_all, calc, conjuncts, used_columns};
+
+/// The same relation, cheaper.
+pub(crate) fn optimise(rel: Rel) -> Rel {
+    push(rel, Vec::new())
+}
+
+/// `rel` with `filters` (over its columns) applied as far down as they go.
+fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
+    let columns = rel.columns.clone();
+    match rel.node {
+        RelNode::Calc { input, filter, projection } => {
+            let projection: Vec<Expr> = projection.iter().map(constant_fold).collect();
+            if !projection.iter().all(is_deterministic) {
+                let input = push(*input, filter.into_iter().flat_map(conjuncts).collect());
+                return above(calc(input, None, projection, columns), filters);
+            }
+            let down = filters.iter().map(|f| f.replace_columns(&|i| projection[i].clone()));
+            let all = filter.into_iter().flat_map(conjuncts).chain(down).collect();
+            calc(push(*input, folded(all)), None, projection, columns)
+        }
+        RelNode::Join { left, right, kind, condition, .. } => {
+            push_join(*left, *right, kind, condition, columns, filters)
+        }
+        RelNode::Window { input, window } => {
+            let width = input.columns.len();
+            let (down, up) = split(filters, |used| used.iter().all(|&i| i < width));
+            let node = RelNode::Window { input: Box::new(push(*input, down)), window };
+            above(Rel { node, columns }, up)
+        }
+        RelNode::Aggregate { input, group, aggregates } => {
+            let keys = group.len();
+            let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(|&i| i < keys));
+            let down = down.iter().map(|f| over_keys(f, &group)).collect();
+            let node = RelNode::Aggregate { input: Box::new(push(*input, down)), group, aggregates };
+            above(Rel { node, columns }, up)
+        }
+        RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
+            let keys = group.len();
+            let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(|&i| i < keys));
+            let down = down.iter().map(|f| over_keys(f, &group)).collect();
+            let input = Box::new(push(*input, down));
+            let node = RelNode::WindowAggregate { input, window, group, aggregates, properties };
+            above(Rel { node, columns }, up)
+        }
+        RelNode::Union { inputs } => {
+            let inputs = inputs.into_iter().map(|r| push(r, filters.clone())).collect();
+            Rel { node: RelNode::Union { inputs }, columns }
+        }
+        RelNode::Sort { input, keys, offset, limit, position } => {
+            let input = Box::new(push(*input, Vec::new()));
+            above(Rel { node: RelNode::Sort { input, keys, offset, limit, position }, columns }, filters)
+        }
+        node @ (RelNode::Scan { .. } | RelNode::Values { .. }) => above(Rel { node, columns }, filters),
+    }
+}
+
+fn over_keys(f: &Expr, group: &[usize]) -> Expr {
+    f.replace_columns(&|i| Expr::column(group[i], column_type(f, i)))
+}
+
+/// The type an expression gives to its column `i`.
+fn column_type(e: &Expr, i: usize) -> DataType {
+    fn find(e: &Expr, i: usize) -> Option<DataType> {
+        match e.kind {
+            ExprKind::Column(c) if c == i => Some(e.data_type.clone()),
+            _ => e.children().into_iter().find_map(|c| find(c, i)),
+        }
+    }
+    find(e, i).unwrap_or_else(|| e.data_type.clone())
+}
+
+fn split(filters: Vec<Expr>, down: impl Fn(&[usize]) -> bool) -> (Vec<Expr>, Vec<Expr>) {
+    filters.into_iter().partition(|f| down(&used_columns([f])))
+}
+
+fn above(rel: Rel, filters: Vec<Expr>) -> Rel {
+    match and_all(folded(filters)) {
+        Some(f) => rel.filter(f),
+        None => rel,
+    }
+}
+
+/// Constants folded; what is always TRUE goes away.
+fn folded(filters: Vec<Expr>) -> Vec<Expr> {
+    filters
+        .iter()
+        .map(constant_fold)
+        .filter(|f| !matches!(f.kind, ExprKind::Literal(Literal::Boolean(true))))
+        .collect()
+}
+
+/// One side of a join while keys are looked for.
+struct Side {
+    rel: Rel,
+    width: usize,
+    extra: Vec<Expr>,
+    filters: Vec<Expr>,
+}
+
+impl Side {
+    fn new(rel: Rel) -> Self {
+        Side { width: rel.columns.len(), rel, extra: Vec::new(), filters: Vec::new() }
+    }
+
+    /// The column that holds a key expression.
+    fn key(&mut self, e: Expr) -> usize {
+        if let ExprKind::Column(i) = e.kind {
+            return i;
+        }
+        let at = self.extra.iter().position(|x| *x == e).unwrap_or_else(|| {
+            self.extra.push(e);
+            self.extra.len() - 1
+        });
+        self.width + at
+    }
+
+    fn finish(self) -> Rel {
+        let rel = push(self.rel, folded(self.filters));
+        if self.extra.is_empty() {
+            return rel;
+        }
+        let mut exprs = rel.identity();
+        let mut columns = rel.columns.clone();
+        for (i, e) in self.extra.into_iter().enumerate() {
+            columns.push(RelColumn::new(format!("$key{i}"), e.data_type.clone()));
+            exprs.push(e);
+        }
+        calc(rel, None, exprs, columns)
+    }
+}
+
+fn push_join(
+    left: Rel,
+    right: Rel,
+    kind: JoinKind,
+    condition: Option<Expr>,
+    columns: Vec<RelColumn>,
+    filters: Vec<Expr>,
+) -> Rel {
+    let inner = kind == JoinKind::Inner;
+    let (mut left, mut right) = (Side::new(left), Side::new(right));
+    let (left_width, right_width) = (left.width, right.width);
+    let shift = |e: &Expr| e.replace_columns(&|i| Expr::column(i - left_width, column_type(e, i)));
+    let on_left = |e: &Expr| used_columns([e]).iter().all(|&i| i < left_width);
+    let on_right = |e: &Expr| used_columns([e]).iter().all(|&i| i >= left_width);
+    let mut on: Vec<Expr> = condition.into_iter().flat_map(conjuncts).collect();
+    let mut up = Vec::new();
+    for f in filters.into_iter().flat_map(conjuncts) {
+        if inner {
+            on.push(f);
+        } else if on_left(&f) {
+            left.filters.push(f);
+        } else {
+            up.push(f);
+        }
+    }
+    let mut keys: Vec<(usize, usize)> = Vec::new();
+    let mut rest = Vec::new();
+    for c in folded(on) {
+        if inner && on_left(&c) {
+            left.filters.push(c);
+        } else if on_right(&c) && !on_left(&c) {
+            right.filters.push(shift(&c));
+        } else if let Some((l, r)) = equality(&c, left_width) {
+            let key = (left.key(l), right.key(shift(&r)));
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        } else {
+            rest.push(c);
+        }
+    }
+    let extra = (left.extra.len(), right.extra.len());
+    let (left, right) = (left.finish(), right.finish());
+    let moved = |e: &Expr| {
+        e.replace_columns(&|i| Expr::column(if i < left_width { i } else { i + extra.0 }, column_type(e, i)))
+    };
+    let condition = and_all(rest.iter().map(moved));
+    let mut joined: Vec<RelColumn> = columns[..left_width].to_vec();
+    joined.extend(left.columns[left_width..].iter().cloned());
+    joined.extend(columns[left_width..].iter().cloned());
+    joined.extend(right.columns[right_width..].iter().cloned().map(|mut c| {
+        c.data_type.nullable |= !inner;
+        c
+    }));
+    let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition };
+    let mut rel = Rel { node, columns: joined };
+    if extra != (0, 0) {
+        let right_start = left_width + extra.0;
+        let visible: Vec<usize> = (0..left_width).chain(right_start..right_start + right_width).collect();
+        rel = rel.select(&visible);
+        rel.columns = columns;
+    }
+    above(rel, up)
+}
+
+/// The sides of `l = r`, one over left columns only, the other over right ones only.
+fn equality(e: &Expr, left_width: usize) -> Option<(Expr, Expr)> {
+    let ExprKind::Call { function, args } = &e.kind else { return None };
+    let [a, b] = args.as_slice() else { return None };
+    if function != "=" || a.data_type.kind != b.data_type.kind && !both_strings(a, b) {
+        return None;
+    }
+    let side = |e: &Expr| {
+        let used = used_columns([e]);
+        if used.is_empty() {
+            None
+        } else if used.iter().all(|&i| i < left_width) {
+            Some(true)
+        } else if used.iter().all(|&i| i >= left_width) {
+            Some(false)
+        } else {
+            None
+        }
+    };
+    match (side(a)?, side(b)?) {
+        (true, false) => Some((a.clone(), b.clone())),
+        (false, true) => Some((b.clone(), a.clone())),
+        _ => None,
+    }
+}
+
+fn both_strings(a: &Expr, b: &Expr) -> bool {
+    a.data_type.kind.is_string() && b.data_type.kind.is_string()
+}

@@ -1,0 +1,263 @@
+//! Relations to operators: changelog inference, exchanges, parallelism. Refuses what cannot run; creates no connector.
+
+use std::sync::Arc;
+
+use flott_core::config::{Configuration, keys};
+use flott_core::error::Position;
+use flott_core::sink::ChangelogMode;
+use flott_core::{Error, Result};
+use flott_plan::spec::{AggregateCall, OperatorSpec, WindowKind, WindowSpec};
+use flott_plan::{Expr, JoinKind, Partitioner};
+
+use super::explain;
+use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, plan_columns};
+use crate::catalog::Table;
+use crate::diag::unsupported;
+
+/// Which kinds of rows beside inserts a stream holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) update_before: bool,
+    pub(crate) update_after: bool,
+    pub(crate) delete: bool,
+}
+
+impl Changes {
+    const ALL: Changes = Changes { update_before: true, update_after: true, delete: true };
+
+    /// Whether every row is an insert.
+    pub(crate) fn is_append(self) -> bool {
+        self == Changes::default()
+    }
+    /// The mode that says so to operators and sinks.
+    pub(crate) fn mode(self) -> ChangelogMode {
+        match self {
+            _ if self.is_append() => ChangelogMode::Append,
+            Changes { update_after: true, update_before: false, .. } => ChangelogMode::Upsert,
+            _ => ChangelogMode::Retract,
+        }
+    }
+    /// `[I,UB,UA,D]`
+    pub(crate) fn text(self) -> String {
+        let kinds = [(true, "I"), (self.update_before, "UB"), (self.update_after, "UA"), (self.delete, "D")];
+        let kinds: Vec<&str> = kinds.into_iter().filter(|k| k.0).map(|k| k.1).collect();
+        format!("[{}]", kinds.join(","))
+    }
+    fn union(self, other: Changes) -> Changes {
+        Changes {
+            update_before: self.update_before || other.update_before,
+            update_after: self.update_after || other.update_after,
+            delete: self.delete || other.delete,
+        }
+    }
+}
+
+/// An operator with its inputs.
+#[derive(Clone, Debug)]
+pub(crate) struct Phys {
+    pub(crate) kind: PhysKind,
+    pub(crate) inputs: Vec<(Phys, Partitioner)>,
+    pub(crate) columns: Vec<RelColumn>,
+    pub(crate) changes: Changes,
+    pub(crate) parallelism: Option<u32>,
+    /// As in EXPLAIN.
+    pub(crate) text: String,
+}
+
+/// What an operator is.
+#[derive(Clone, Debug)]
+pub(crate) enum PhysKind {
+    Scan { table: Arc<Table>, fields: Vec<usize> },
+    Values { rows: Vec<Vec<Expr>> },
+    Spec(OperatorSpec),
+    /// A sort with its place, to refuse unbounded inputs.
+    Sort(OperatorSpec, Option<Position>),
+}
+
+/// Builds operators with the session's options.
+pub(crate) struct PhysicalPlanner<'a> {
+    pub(crate) config: &'a Configuration,
+}
+
+impl PhysicalPlanner<'_> {
+    fn ttl_ms(&self) -> Option<i64> {
+        self.config.duration_ms(keys::STATE_TTL).filter(|ms| *ms > 0)
+    }
+
+    /// The session's zone.
+    pub(crate) fn zone(&self) -> String {
+        self.config.string(keys::LOCAL_TIME_ZONE).unwrap_or_else(|| "default".to_owned())
+    }
+
+    /// The operators of `rel`; `update_before`: whether the consumer wants `-U` rows.
+    pub(crate) fn build(&self, rel: &Rel, update_before: bool) -> Result<Phys> {
+        let text = explain::describe(rel);
+        let columns = rel.columns.clone();
+        match &rel.node {
+            RelNode::Scan { table, fields } => Ok(Phys {
+                kind: PhysKind::Scan { table: table.clone(), fields: fields.clone() },
+                inputs: Vec::new(),
+                columns,
+                changes: Changes::default(),
+                parallelism: table.options.get("scan.parallelism").and_then(|p| p.parse().ok()),
+                text,
+            }),
+            RelNode::Values { rows } => Ok(Phys {
+                kind: PhysKind::Values { rows: rows.clone() },
+                inputs: Vec::new(),
+                columns,
+                changes: Changes::default(),
+                parallelism: Some(1),
+                text,
+            }),
+            RelNode::Calc { input, filter, projection } => {
+                // A filter may let the old row pass and not the new one: then only `-U` tells.
+                let input = self.build(input, update_before || filter.is_some())?;
+                let spec = OperatorSpec::Calc { filter: filter.clone(), projection: projection.clone() };
+                let (changes, parallelism) = (input.changes, input.parallelism);
+                let inputs = vec![(input, Partitioner::Forward)];
+                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+            }
+            RelNode::Window { input, window } => {
+                let input = self.build(input, true)?;
+                if matches!(window.kind, WindowKind::Session { .. }) {
+                    let error = unsupported("SESSION without a GROUP BY on its windows", window.position);
+                    return Err(error.hint("GROUP BY window_start, window_end and the PARTITION BY columns"));
+                }
+                let spec = OperatorSpec::WindowAssign { window: self.window_spec(window) };
+                let (changes, parallelism) = (input.changes, input.parallelism);
+                let inputs = vec![(input, Partitioner::Forward)];
+                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+            }
+            RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
+                let input = self.build(input, true)?;
+                if !input.changes.is_append() {
+                    let error = unsupported("a window aggregation over an updating input", window.position);
+                    return Err(error.detail(format!("its input is produced by {}", updating_node(&input))));
+                }
+                let mut window = self.window_spec(window);
+                if matches!(window.kind, WindowKind::Session { .. }) {
+                    window.partition = group.clone();
+                }
+                let spec = OperatorSpec::WindowAggregate {
+                    window,
+                    group: group.clone(),
+                    aggregates: calls(aggregates, &input.columns),
+                    properties: properties.clone(),
+                };
+                let (partitioner, parallelism) = keyed(group.clone());
+                let inputs = vec![(input, partitioner)];
+                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes: Changes::default(), parallelism, text })
+            }
+            RelNode::Aggregate { input, group, aggregates } => {
+                let input = self.build(input, true)?;
+                let retracting = !input.changes.is_append();
+                let spec = OperatorSpec::GroupAggregate {
+                    group: group.clone(),
+                    aggregates: calls(aggregates, &input.columns),
+                    input_mode: input.changes.mode(),
+                    update_before,
+                    ttl_ms: self.ttl_ms(),
+                };
+                let changes = Changes { update_before, update_after: true, delete: retracting };
+                let (partitioner, parallelism) = keyed(group.clone());
+                let inputs = vec![(input, partitioner)];
+                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+            }
+            RelNode::Join { .. } => self.join(rel, text),
+            RelNode::Union { inputs } => {
+                let inputs = inputs.iter().map(|r| self.build(r, update_before)).collect::<Result<Vec<_>>>()?;
+                let changes = inputs.iter().fold(Changes::default(), |c, p| c.union(p.changes));
+                let first = inputs.first().and_then(|p| p.parallelism);
+                let equal = inputs.iter().all(|p| p.parallelism == first);
+                // Spreading an updating input anew would mix up the order of a key's changes.
+                let parallelism = match (equal, changes.is_append()) {
+                    (true, _) => first,
+                    (false, true) => None,
+                    (false, false) => Some(1),
+                };
+                let inputs = inputs.into_iter().map(|p| (p, Partitioner::Forward)).collect();
+                Ok(Phys { kind: PhysKind::Spec(OperatorSpec::Union), inputs, columns, changes, parallelism, text })
+            }
+            RelNode::Sort { input, keys, offset, limit, position } => {
+                let input = self.build(input, true)?;
+                let spec = OperatorSpec::SortLimit {
+                    keys: keys.clone(),
+                    offset: *offset,
+                    limit: *limit,
+                    columns: plan_columns(&input.columns),
+                };
+                let inputs = vec![(input, Partitioner::Global)];
+                let changes = Changes::default();
+                Ok(Phys { kind: PhysKind::Sort(spec, *position), inputs, columns, changes, parallelism: Some(1), text })
+            }
+        }
+    }
+
+    fn join(&self, rel: &Rel, text: String) -> Result<Phys> {
+        let RelNode::Join { left, right, kind, keys, condition } = &rel.node else {
+            return Err(Error::bug("not a join"));
+        };
+        let (left, right) = (self.build(left, true)?, self.build(right, true)?);
+        let left_keys: Vec<usize> = keys.iter().map(|k| k.0).collect();
+        let right_keys: Vec<usize> = keys.iter().map(|k| k.1).collect();
+        let changes = match kind {
+            JoinKind::Inner => left.changes.union(right.changes),
+            JoinKind::Left => Changes::ALL,
+        };
+        let spec = OperatorSpec::Join {
+            kind: *kind,
+            left_keys: left_keys.clone(),
+            right_keys: right_keys.clone(),
+            condition: condition.clone(),
+            left: plan_columns(&left.columns),
+            right: plan_columns(&right.columns),
+            left_mode: left.changes.mode(),
+            right_mode: right.changes.mode(),
+            ttl_ms: self.ttl_ms(),
+        };
+        let (left_partitioner, parallelism) = keyed(left_keys);
+        let (right_partitioner, _) = keyed(right_keys);
+        let inputs = vec![(left, left_partitioner), (right, right_partitioner)];
+        Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns: rel.columns.clone(), changes, parallelism, text })
+    }
+
+    fn window_spec(&self, window: &Window) -> WindowSpec {
+        let processing_time = window.time_attribute == TimeAttribute::Proctime;
+        let zoned = processing_time || matches!(window.time_type.kind, flott_core::types::TypeKind::TimestampLtz(_));
+        WindowSpec {
+            kind: window.kind,
+            time: window.time,
+            processing_time,
+            zone: zoned.then(|| self.zone()),
+            partition: window.partition.clone(),
+        }
+    }
+}
+
+/// How rows reach an operator with these keys; without keys there is one subtask.
+fn keyed(keys: Vec<usize>) -> (Partitioner, Option<u32>) {
+    if keys.is_empty() { (Partitioner::Global, Some(1)) } else { (Partitioner::Hash(keys), None) }
+}
+
+fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall> {
+    let call = |(i, a): (usize, &RelAggregate)| AggregateCall {
+        function: a.function,
+        args: a.arg.into_iter().collect(),
+        arg_types: a.arg.iter().map(|&c| input[c].data_type.clone()).collect(),
+        distinct: a.distinct,
+        filter: a.filter,
+        data_type: a.data_type.clone(),
+        name: format!("EXPR${i}"),
+    };
+    aggregates.iter().enumerate().map(call).collect()
+}
+
+/// The description of the operator that makes a stream updating.
+pub(crate) fn updating_node(phys: &Phys) -> &str {
+    let passes_on = matches!(phys.kind, PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union));
+    match phys.inputs.iter().map(|(p, _)| p).find(|p| !p.changes.is_append()) {
+        Some(input) if passes_on => updating_node(input),
+        _ => &phys.text,
+    }
+}

@@ -1,0 +1,313 @@
+//! Column pruning: each operator passes on only what is read above it. Changes no result.
+
+use std::collections::BTreeSet;
+
+use flott_plan::{Expr, SortKey};
+
+use super::rel::{Rel, RelAggregate, RelNode, TimeAttribute, Window, calc};
+use crate::catalog::Table;
+
+/// A pruned relation, and where each old column is now.
+struct Pruned {
+    rel: Rel,
+    map: Vec<Option<usize>>,
+}
+
+type Needed = BTreeSet<usize>;
+
+impl Pruned {
+    fn at(&self, old: usize) -> usize {
+        self.map.get(old).copied().flatten().expect("a needed column was kept")
+    }
+    fn expr(&self, e: &Expr) -> Expr {
+        remap(e, &|i| self.at(i))
+    }
+}
+
+/// The expression over renumbered columns.
+pub(crate) fn renumber(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
+    remap(e, to)
+}
+
+fn remap(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
+    // `replace_columns` gives no type of the column it asks about, so columns are rebuilt from the expression itself.
+    match &e.kind {
+        flott_plan::ExprKind::Column(i) => Expr::column(to(*i), e.data_type.clone()),
+        _ => rebuild(e, to),
+    }
+}
+
+fn rebuild(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
+    use flott_plan::ExprKind as K;
+    let boxed = |e: &Expr| Box::new(remap(e, to));
+    let kind = match &e.kind {
+        K::Column(i) => K::Column(to(*i)),
+        K::Literal(l) => K::Literal(l.clone()),
+        K::Field(e, i) => K::Field(boxed(e), *i),
+        K::Cast { input, safe } => K::Cast { input: boxed(input), safe: *safe },
+        K::Call { function, args } => {
+            K::Call { function: function.clone(), args: args.iter().map(|a| remap(a, to)).collect() }
+        }
+        K::Case { branches, otherwise } => K::Case {
+            branches: branches.iter().map(|(c, v)| (remap(c, to), remap(v, to))).collect(),
+            otherwise: otherwise.as_ref().map(|o| boxed(o)),
+        },
+    };
+    Expr { kind, data_type: e.data_type.clone() }
+}
+
+/// The relation with the same columns, and nothing below that nobody reads.
+pub(crate) fn prune(rel: Rel) -> Rel {
+    let columns = rel.columns.clone();
+    let all: Needed = (0..columns.len()).collect();
+    let pruned = prune_to(rel, &all);
+    let order: Vec<usize> = (0..columns.len()).map(|i| pruned.at(i)).collect();
+    if order.len() == pruned.rel.columns.len() && order.iter().enumerate().all(|(i, o)| i == *o) {
+        return pruned.rel;
+    }
+    pruned.rel.select(&order)
+}
+
+fn kept(width: usize, keep: &Needed) -> Vec<Option<usize>> {
+    let mut next = 0;
+    (0..width)
+        .map(|i| {
+            keep.contains(&i).then(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect()
+}
+
+fn add_columns(needed: &mut Needed, e: &Expr) {
+    e.visit_columns(&mut |i| {
+        needed.insert(i);
+    });
+}
+
+fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
+    let columns = rel.columns;
+    match rel.node {
+        RelNode::Scan { table, fields } => {
+            let mut keep = needed.clone();
+            for f in watermark_columns(&table) {
+                keep.extend(fields.iter().position(|x| *x == f));
+            }
+            if keep.is_empty() {
+                keep.extend(fields.iter().position(|&f| narrow(&table, f)).or((!fields.is_empty()).then_some(0)));
+            }
+            let map = kept(columns.len(), &keep);
+            let node = RelNode::Scan { table, fields: keep.iter().map(|&i| fields[i]).collect() };
+            Pruned { rel: Rel { node, columns: keep.iter().map(|&i| columns[i].clone()).collect() }, map }
+        }
+        RelNode::Values { rows } => {
+            let mut keep = needed.clone();
+            if keep.is_empty() {
+                keep.insert(0);
+            }
+            let map = kept(columns.len(), &keep);
+            let rows = rows.into_iter().map(|r| keep.iter().map(|&i| r[i].clone()).collect()).collect();
+            let columns = keep.iter().map(|&i| columns[i].clone()).collect();
+            Pruned { rel: Rel { node: RelNode::Values { rows }, columns }, map }
+        }
+        RelNode::Calc { input, filter, projection } => {
+            let map = kept(columns.len(), needed);
+            let mut below = Needed::new();
+            needed.iter().for_each(|&i| add_columns(&mut below, &projection[i]));
+            filter.iter().for_each(|f| add_columns(&mut below, f));
+            let input = prune_to(*input, &below);
+            let mut exprs: Vec<Expr> = needed.iter().map(|&i| input.expr(&projection[i])).collect();
+            let mut out: Vec<_> = needed.iter().map(|&i| columns[i].clone()).collect();
+            if exprs.is_empty() {
+                // Rows are counted, nothing is read: a constant carries them.
+                let one = Expr::boolean(true);
+                out.push(super::rel::RelColumn::new("$one", one.data_type.clone()));
+                exprs.push(one);
+            }
+            let filter = filter.as_ref().map(|f| input.expr(f));
+            Pruned { rel: calc(input.rel, filter, exprs, out), map }
+        }
+        RelNode::Union { inputs } => {
+            let mut keep = needed.clone();
+            if keep.is_empty() {
+                keep.insert(0);
+            }
+            let map = kept(columns.len(), &keep);
+            let inputs = inputs.into_iter().map(|r| {
+                let p = prune_to(r, &keep);
+                let order: Vec<usize> = keep.iter().map(|&i| p.at(i)).collect();
+                p.rel.select(&order)
+            });
+            let inputs = inputs.collect();
+            let columns = keep.iter().map(|&i| columns[i].clone()).collect();
+            Pruned { rel: Rel { node: RelNode::Union { inputs }, columns }, map }
+        }
+        RelNode::Sort { input, keys, offset, limit, position } => {
+            let mut below = needed.clone();
+            below.extend(keys.iter().map(|k| k.column));
+            let input = prune_to(*input, &below);
+            let keys = keys.into_iter().map(|k| SortKey { column: input.at(k.column), ..k }).collect();
+            let map = input.map.clone();
+            let columns = input.rel.columns.clone();
+            let node = RelNode::Sort { input: Box::new(input.rel), keys, offset, limit, position };
+            Pruned { rel: Rel { node, columns }, map }
+        }
+        node @ RelNode::Join { .. } => prune_join(Rel { node, columns }, needed),
+        node => prune_grouping(Rel { node, columns }, needed),
+    }
+}
+
+fn watermark_columns(table: &Table) -> Vec<usize> {
+    let Some((rowtime, expr)) = &table.watermark else { return Vec::new() };
+    let mut columns = super::rel::used_columns([expr]);
+    columns.push(*rowtime);
+    columns
+}
+
+/// Whether a column is cheap to carry.
+fn narrow(table: &Table, column: usize) -> bool {
+    let kind = &table.columns[column].data_type.kind;
+    kind.is_numeric() || kind.is_timestamp()
+}
+
+fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::Join { left, right, kind, keys, condition } = rel.node else { unreachable!("called for joins") };
+    let columns = rel.columns;
+    let left_width = left.columns.len();
+    let mut all = needed.clone();
+    condition.iter().for_each(|c| add_columns(&mut all, c));
+    let mut left_needed: Needed = all.iter().copied().filter(|&i| i < left_width).collect();
+    let mut right_needed: Needed = all.iter().filter(|&&i| i >= left_width).map(|i| i - left_width).collect();
+    left_needed.extend(keys.iter().map(|k| k.0));
+    right_needed.extend(keys.iter().map(|k| k.1));
+    let (left, right) = (prune_to(*left, &left_needed), prune_to(*right, &right_needed));
+    let new_left = left.rel.columns.len();
+    let to = |i: usize| if i < left_width { left.at(i) } else { new_left + right.at(i - left_width) };
+    let keys = keys.iter().map(|(l, r)| (left.at(*l), right.at(*r))).collect();
+    let condition = condition.as_ref().map(|c| remap(c, &to));
+    let map: Vec<Option<usize>> = (0..columns.len())
+        .map(|i| if i < left_width { left.map[i] } else { right.map[i - left_width].map(|r| new_left + r) })
+        .collect();
+    // What the inputs kept of their own accord has no column in the old relation.
+    let optional = kind == flott_plan::JoinKind::Left;
+    let mut out = left.rel.columns.clone();
+    out.extend(right.rel.columns.iter().cloned().map(|mut c| {
+        c.data_type.nullable |= optional;
+        c
+    }));
+    for c in &mut out {
+        (c.time, c.window) = (None, None);
+    }
+    for (old, new) in map.iter().enumerate() {
+        if let Some(n) = new {
+            out[*n] = columns[old].clone();
+        }
+    }
+    let node = RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition };
+    Pruned { rel: Rel { node, columns: out }, map }
+}
+
+fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {
+    for a in aggregates {
+        needed.extend(a.arg);
+        needed.extend(a.filter);
+    }
+}
+
+fn moved(aggregates: Vec<RelAggregate>, input: &Pruned) -> Vec<RelAggregate> {
+    aggregates
+        .into_iter()
+        .map(|a| RelAggregate { arg: a.arg.map(|i| input.at(i)), filter: a.filter.map(|i| input.at(i)), ..a })
+        .collect()
+}
+
+fn window_inputs(needed: &mut Needed, window: &Window) {
+    if window.time_attribute == TimeAttribute::Rowtime {
+        needed.insert(window.time);
+    }
+    needed.extend(window.partition.iter().copied());
+}
+
+fn moved_window(window: Window, input: &Pruned) -> Window {
+    let time = match window.time_attribute {
+        TimeAttribute::Rowtime => input.at(window.time),
+        TimeAttribute::Proctime => 0,
+    };
+    let partition = window.partition.iter().map(|&i| input.at(i)).collect();
+    Window { time, partition, ..window }
+}
+
+/// Windows and aggregations.
+fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
+    let columns = rel.columns;
+    match rel.node {
+        RelNode::Window { input, window } => {
+            let width = input.columns.len();
+            let mut below: Needed = needed.iter().copied().filter(|&i| i < width).collect();
+            window_inputs(&mut below, &window);
+            let input = prune_to(*input, &below);
+            let new_width = input.rel.columns.len();
+            let mut map = input.map.clone();
+            map.extend((0..3).map(|i| Some(new_width + i)));
+            let mut out = input.rel.columns.clone();
+            for (old, new) in input.map.iter().enumerate() {
+                if let Some(n) = new {
+                    out[*n] = columns[old].clone();
+                }
+            }
+            out.extend(columns[width..].iter().cloned());
+            let window = moved_window(window, &input);
+            let node = RelNode::Window { input: Box::new(input.rel), window };
+            Pruned { rel: Rel { node, columns: out }, map }
+        }
+        RelNode::Aggregate { input, group, aggregates } => {
+            let keys = group.len();
+            let mut keep: Needed = (0..keys).chain(needed.iter().copied()).collect();
+            if keep.is_empty() {
+                keep.insert(0);
+            }
+            let aggregates: Vec<RelAggregate> =
+                keep.iter().filter(|&&i| i >= keys).map(|&i| aggregates[i - keys].clone()).collect();
+            let mut below: Needed = group.iter().copied().collect();
+            aggregate_inputs(&mut below, &aggregates);
+            let input = prune_to(*input, &below);
+            let group = group.iter().map(|&g| input.at(g)).collect();
+            let aggregates = moved(aggregates, &input);
+            let map = kept(columns.len(), &keep);
+            let out = keep.iter().map(|&i| columns[i].clone()).collect();
+            let node = RelNode::Aggregate { input: Box::new(input.rel), group, aggregates };
+            Pruned { rel: Rel { node, columns: out }, map }
+        }
+        RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
+            let (keys, first_property) = (group.len(), group.len() + aggregates.len());
+            let mut keep: Needed = (0..keys).chain(needed.iter().copied()).collect();
+            if keep.is_empty() {
+                keep.insert(0);
+            }
+            let properties =
+                keep.iter().filter(|&&i| i >= first_property).map(|&i| properties[i - first_property]).collect();
+            let aggregates: Vec<RelAggregate> = keep
+                .iter()
+                .filter(|&&i| i >= keys && i < first_property)
+                .map(|&i| aggregates[i - keys].clone())
+                .collect();
+            let mut below: Needed = group.iter().copied().collect();
+            aggregate_inputs(&mut below, &aggregates);
+            window_inputs(&mut below, &window);
+            let input = prune_to(*input, &below);
+            let group = group.iter().map(|&g| input.at(g)).collect();
+            let aggregates = moved(aggregates, &input);
+            let window = moved_window(window, &input);
+            let map = kept(columns.len(), &keep);
+            let out = keep.iter().map(|&i| columns[i].clone()).collect();
+            let input = Box::new(input.rel);
+            let node = RelNode::WindowAggregate { input, window, group, aggregates, properties };
+            Pruned { rel: Rel { node, columns: out }, map }
+        }
+        node => {
+            let map = (0..columns.len()).map(Some).collect();
+            Pruned { rel: Rel { node, columns }, map }
+        }
+    }
+}
