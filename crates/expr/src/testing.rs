@@ -45,7 +45,7 @@ pub(crate) fn evaluate(expr: &Expr, columns: &[Column], batch: &RecordBatch) -> 
 pub(crate) fn constant(sql: &str) -> Result<String> {
     let expr = parse(sql, &[])?;
     let (columns, one) = batch(vec![], 1);
-    let expected = evaluate(&expr, &columns, &one);
+    let expected = evaluate(&expr, &columns, &one).map(|rows| rows[0].clone());
     let mut literals = Vec::new();
     let lifted = lift(&expr, &mut literals);
     let (columns, three) = batch(literals, 3);
@@ -94,29 +94,29 @@ fn lift(expr: &Expr, columns: &mut Vec<(Column, ArrayRef)>) -> Expr {
 
 /// Checks lines `expression => value`, or `expression => error: part of the message`. Lines that start with `#` are comments.
 pub(crate) fn check(script: &str) {
-    for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    compare(script, constant);
+}
+
+/// Runs all lines; then fails with those that differ.
+fn compare(script: &str, run: impl Fn(&str) -> Result<String>) {
+    let mut wrong = Vec::new();
+    for line in script.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')) {
         let (sql, expected) = line.split_once(" => ").unwrap_or_else(|| panic!("no => in: {line}"));
-        let found = match constant(sql.trim()) {
-            Ok(text) => text,
-            Err(e) => format!("error: {e}"),
+        let found = run(sql.trim()).unwrap_or_else(|e| format!("error: {e}"));
+        let fits = match expected.strip_prefix("error: ") {
+            Some(part) => found.starts_with("error: ") && found.contains(part),
+            None => found == expected,
         };
-        match expected.trim().strip_prefix("error: ") {
-            Some(part) => assert!(found.starts_with("error: ") && found.contains(part), "{sql}\n found {found}"),
-            None => assert_eq!(found, expected.trim(), "{sql}"),
+        if !fits {
+            wrong.push(format!("{sql} => {found}   (expected {expected})"));
         }
     }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 /// Checks lines `expression => type`.
 pub(crate) fn check_types(script: &str, columns: &[Column]) {
-    for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let (sql, expected) = line.split_once(" => ").unwrap_or_else(|| panic!("no => in: {line}"));
-        let found = parse(sql.trim(), columns).map_or_else(|e| format!("error: {e}"), |e| e.data_type.to_string());
-        match expected.trim().strip_prefix("error: ") {
-            Some(part) => assert!(found.starts_with("error: ") && found.contains(part), "{sql}\n found {found}"),
-            None => assert_eq!(found, expected.trim(), "{sql}"),
-        }
-    }
+    compare(script, |sql| Ok(parse(sql, columns)?.data_type.to_string()));
 }
 
 /// A literal of a type.

@@ -10,6 +10,9 @@ use flott_core::types::arrow_schema;
 
 use crate::record::Record;
 
+/// The event time of a row that has none, in a batch in which others do: Flink's.
+pub const NO_TIME: i64 = i64::MIN;
+
 /// Rows with their event times, if they have any.
 pub struct Rows<T> {
     /// The rows.
@@ -21,15 +24,21 @@ pub struct Rows<T> {
 impl<T> Rows<T> {
     /// The rows one by one with their times.
     pub fn into_pairs(self) -> impl Iterator<Item = (T, Option<i64>)> {
-        let times = self.times.unwrap_or_default().into_iter().map(Some).chain(std::iter::repeat(None));
-        self.values.into_iter().zip(times)
+        let times = self.times.unwrap_or_default().into_iter().map(|t| (t != NO_TIME).then_some(t));
+        self.values.into_iter().zip(times.chain(std::iter::repeat(None)))
     }
     /// Appends a row with the time of the row it comes from.
     pub fn push(&mut self, value: T, time: Option<i64>) {
-        self.values.push(value);
-        if let Some(t) = time {
-            self.times.get_or_insert_default().push(t);
+        match (time, &mut self.times) {
+            (_, Some(times)) => times.push(time.unwrap_or(NO_TIME)),
+            (Some(t), None) => {
+                let mut times = vec![NO_TIME; self.values.len()];
+                times.push(t);
+                self.times = Some(times);
+            }
+            (None, None) => {}
         }
+        self.values.push(value);
     }
     /// No rows.
     pub fn empty() -> Self {

@@ -56,11 +56,8 @@ impl<T: Record> DataStream<T> {
     }
 
     /// One row out for each row in.
-    pub fn map<U: Record>(self, f: impl FnMut(T) -> U + Clone + Send + Sync + 'static) -> DataStream<U> {
-        self.try_map(move |row| {
-            let mut f = f.clone();
-            Ok(f(row))
-        })
+    pub fn map<U: Record>(self, mut f: impl FnMut(T) -> U + Clone + Send + Sync + 'static) -> DataStream<U> {
+        self.try_map(move |row| Ok(f(row)))
     }
 
     /// Like [`DataStream::map`]; an error fails the job with the operator's name.
@@ -70,7 +67,7 @@ impl<T: Record> DataStream<T> {
             let (mut input, mut f) = (input(), f.clone());
             Box::new(move |batch: &ChangeBatch| {
                 let rows = input.run(batch)?;
-                let values = rows.values.into_iter().map(&mut f).collect::<Result<_>>()?;
+                let values = rows.values.into_iter().map(&mut f).collect::<Result<Vec<U>>>()?;
                 Ok(Rows { values, times: rows.times })
             })
         });

@@ -23,23 +23,28 @@ pub fn record(input: TokenStream) -> TokenStream {
     let idents: Vec<_> = fields.iter().filter_map(|f| f.ident.as_ref()).collect();
     let types: Vec<_> = fields.iter().map(|f| &f.ty).collect();
     let names: Vec<_> = idents.iter().map(|i| i.to_string().trim_start_matches("r#").to_owned()).collect();
+    if idents.is_empty() {
+        return error(name, "Record needs at least one field: a row without columns is no row");
+    }
     let places: Vec<_> = (0..idents.len()).collect();
+    // Names of their own: a field may be called `rows`.
+    let columns: Vec<_> = places.iter().map(|i| quote::format_ident!("column_{i}")).collect();
     quote! {
         impl ::flott::Record for #name {
             fn columns() -> ::std::vec::Vec<::flott::Column> {
-                vec![#(::flott::Column::new(#names, <#types as ::flott::FieldType>::data_type())),*]
+                ::std::vec![#(::flott::Column::new(#names, <#types as ::flott::FieldType>::data_type())),*]
             }
             fn to_arrays(rows: &[Self]) -> ::std::vec::Vec<::flott::ArrayRef> {
-                vec![#(<#types as ::flott::FieldType>::to_array(&mut rows.iter().map(|r| &r.#idents))),*]
+                ::std::vec![#(<#types as ::flott::FieldType>::to_array(&mut rows.iter().map(|r| &r.#idents))),*]
             }
             fn from_arrays(arrays: &[::flott::ArrayRef]) -> ::flott::Result<::std::vec::Vec<Self>> {
-                let rows = arrays.first().map_or(0, |a| ::flott::array_len(a));
-                #(let mut #idents = <#types as ::flott::FieldType>::from_array(&arrays[#places], #names)?.into_iter();)*
-                let mut all = ::std::vec::Vec::with_capacity(rows);
-                for _ in 0..rows {
-                    all.push(#name { #(#idents: ::flott::next_field(&mut #idents)?),* });
+                let length = arrays.first().map_or(0, |a| ::flott::array_len(a));
+                #(let mut #columns = <#types as ::flott::FieldType>::from_array(&arrays[#places], #names)?.into_iter();)*
+                let mut all = ::std::vec::Vec::with_capacity(length);
+                for _ in 0..length {
+                    all.push(#name { #(#idents: ::flott::next_field(&mut #columns)?),* });
                 }
-                Ok(all)
+                ::std::result::Result::Ok(all)
             }
         }
     }

@@ -172,7 +172,10 @@ impl Operator for GroupAggregate {
         encode_keys(&self.codec, &key_columns, rows, ctx.max_parallelism, &mut keys)?;
         let signs = signs(batch.kinds.as_deref());
         if signs.is_some() && self.options.input_mode == ChangelogMode::Append {
-            return Err(Error::bug(format!("operator `{}` was planned for appended rows and got a retraction", ctx.name)));
+            return Err(Error::bug(format!(
+                "operator `{}` was planned for appended rows and got a retraction",
+                ctx.name
+            )));
         }
         let input = Input {
             namespaces: &[0],

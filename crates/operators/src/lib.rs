@@ -22,7 +22,7 @@ use flott_core::operator::{Operator, OperatorFactory};
 use flott_core::types::Column;
 use flott_plan::spec::OperatorSpec;
 
-pub use source_transform::{source_transform, source_transform_in};
+pub use source_transform::{source_transform, source_transform_with};
 
 /// The factory of the operator that `spec` describes. `inputs` are the columns of each input port (UNION: of any one),
 /// `output` those of the result. What cannot run is refused here, before the job starts.
@@ -36,7 +36,9 @@ pub fn factory(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -
 fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Result<Box<dyn Operator>> {
     let input = inputs.first().map(Vec::as_slice).unwrap_or_default();
     Ok(match spec {
-        OperatorSpec::Calc { filter, projection } => Box::new(calc::Calc::new(filter.as_ref(), projection, input, output)?),
+        OperatorSpec::Calc { filter, projection } => {
+            Box::new(calc::Calc::new(filter.as_ref(), projection, input, output)?)
+        }
         OperatorSpec::WindowAssign { window } => Box::new(window::WindowAssign::new(window, input, output)?),
         OperatorSpec::WindowAggregate { window, group, aggregates, properties } => {
             window::aggregate(window, group, aggregates, properties, input, output)?

@@ -13,9 +13,7 @@ use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::key_group::{KeyGroup, key_group_of, key_hash};
 use flott_core::keys::RowCodec;
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{MapRange, MapTable, StateBackend, TableDescriptor, TableId, TableKind};
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::SortKey;
@@ -219,8 +217,7 @@ impl Operator for SortLimit {
     }
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
         if event == OperatorEvent::EndOfData {
-            self.emission =
-                Some(Emission { after: None, skip: self.offset, left: self.limit.unwrap_or(u64::MAX) });
+            self.emission = Some(Emission { after: None, skip: self.offset, left: self.limit.unwrap_or(u64::MAX) });
             return self.run(ctx);
         }
         Ok(Progress::Done)

@@ -18,18 +18,17 @@ use flott_plan::spec::SourceTransformSpec;
 use crate::calc::apply;
 use crate::zone::parse_zone;
 
-/// The factory of per-split transforms, with the machine's clock and UTC as the session's zone.
+/// The factory of per-split transforms, with the machine's clock as processing time.
 pub fn source_transform(spec: &SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactory>> {
-    source_transform_in(spec, "UTC", SystemClock::shared())
+    source_transform_with(spec, SystemClock::shared())
 }
 
-/// The factory of per-split transforms; refuses expressions that do not compile. `zone` is `table.local-time-zone`.
-pub fn source_transform_in(
+/// The factory of per-split transforms; refuses expressions that do not compile.
+pub fn source_transform_with(
     spec: &SourceTransformSpec,
-    zone: &str,
     clock: SharedClock,
 ) -> Result<Arc<dyn SourceTransformFactory>> {
-    let factory = Factory { zone: parse_zone(zone)?, spec: spec.clone(), clock };
+    let factory = Factory { zone: parse_zone(&spec.zone)?, spec: spec.clone(), clock };
     factory.create()?;
     Ok(Arc::new(factory))
 }
@@ -52,7 +51,8 @@ impl SourceTransformFactory for Factory {
             true => None,
             false => Some(CompiledCalc::compile(None, &spec.projection, &spec.physical, &names)?),
         };
-        let watermark = spec.watermark.as_ref().map(|(rowtime, expr)| Watermark::new(*rowtime, expr, &spec.output)).transpose()?;
+        let watermark =
+            spec.watermark.as_ref().map(|(rowtime, expr)| Watermark::new(*rowtime, expr, &spec.output)).transpose()?;
         Ok(Box::new(Transform { calc, watermark, zone: self.zone, clock: self.clock.clone(), last: None }))
     }
     fn has_watermarks(&self) -> bool {
@@ -159,5 +159,64 @@ impl SourceTransform for Transform {
         let moved = now.filter(|now| self.last.is_none_or(|last| *now > last));
         self.last = moved.or(self.last);
         Ok((batch, moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flott_core::types::TypeKind;
+
+    use super::*;
+    use crate::test_support::{columns, rows};
+
+    fn transform(watermark: Expr) -> Box<dyn SourceTransform> {
+        let ts = TypeKind::Timestamp(3);
+        let physical = columns(&[("v", TypeKind::BigInt), ("t", ts.clone())]);
+        let output = columns(&[("t", ts), ("w", TypeKind::BigInt)]);
+        let column = |i: usize| Expr::column(i, physical[i].data_type.clone());
+        let one = Expr::literal(Literal::Int(1), TypeKind::BigInt.not_null());
+        let projection = vec![column(1), Expr::call("+", vec![column(0), one], TypeKind::BigInt.nullable())];
+        let (watermark, zone) = (Some((0, watermark)), "UTC".into());
+        let spec = SourceTransformSpec { physical, projection, output, watermark, zone };
+        let factory = source_transform(&spec).expect("it compiles");
+        assert!(factory.has_watermarks());
+        factory.create().expect("it compiles")
+    }
+
+    fn rowtime() -> Expr {
+        Expr::column(0, TypeKind::Timestamp(3).nullable())
+    }
+
+    fn delayed() -> Expr {
+        let delay = Expr::literal(Literal::Int(1_000), TypeKind::IntervalDayTime.not_null());
+        Expr::call("-", vec![rowtime(), delay], TypeKind::Timestamp(3).nullable())
+    }
+
+    #[test]
+    fn computes_columns_and_rising_watermarks() {
+        let input = columns(&[("v", TypeKind::BigInt), ("t", TypeKind::Timestamp(3))]);
+        // The second rule is not recognised as a constant delay, and gives the same.
+        let case = ExprKind::Case { branches: vec![(Expr::boolean(true), delayed())], otherwise: None };
+        let computed = Expr { kind: case, data_type: TypeKind::Timestamp(3).nullable() };
+        for watermark in [delayed(), computed] {
+            let mut transform = transform(watermark);
+            let first = rows(&input, &["[1, 1970-01-01T00:00:05]", "[2, 1970-01-01T00:00:03]"]);
+            let (out, moved) = transform.apply(first).expect("applies");
+            assert_eq!(
+                flott_runtime::testing::render_batch(&out),
+                ["+I[1970-01-01T00:00:05, 2]", "+I[1970-01-01T00:00:03, 3]"]
+            );
+            assert_eq!(moved, Some(4_000));
+            let (_, moved) = transform.apply(rows(&input, &["[1, 1970-01-01T00:00:04]"])).expect("applies");
+            assert_eq!(moved, None);
+        }
+    }
+
+    #[test]
+    fn a_null_rowtime_is_refused_by_name() {
+        let input = columns(&[("v", TypeKind::BigInt), ("t", TypeKind::Timestamp(3))]);
+        let error = transform(rowtime()).apply(rows(&input, &["[1, NULL]"])).expect_err("refused");
+        assert_eq!(error.code(), "sql.null-rowtime");
+        assert!(error.message().contains("`t`"), "{error}");
     }
 }

@@ -48,7 +48,7 @@ impl ZoneShift {
         self.zone.is_none()
     }
     /// Local time of an instant, both in milliseconds.
-    pub(crate) fn to_local(&mut self, instant_ms: i64) -> i64 {
+    pub(crate) fn local_of(&mut self, instant_ms: i64) -> i64 {
         let Some(zone) = self.zone else { return instant_ms };
         let block = instant_ms.div_euclid(BLOCK_MS);
         if self.block.0 == block {
@@ -104,8 +104,8 @@ mod tests {
         // 2021-03-14: 02:00 to 03:00 does not exist; 10:00 UTC is 03:00 local.
         let gap_end = 1_615_716_000_000;
         let local_two = 1_615_687_200_000;
-        assert_eq!(zone.to_local(gap_end - 1), local_two - 1);
-        assert_eq!(zone.to_local(gap_end), local_two + HOUR_MS);
+        assert_eq!(zone.local_of(gap_end - 1), local_two - 1);
+        assert_eq!(zone.local_of(gap_end), local_two + HOUR_MS);
         assert_eq!(zone.timer_instant(local_two + 1_800_000), gap_end);
         // 2021-11-07: 01:00 to 02:00 exists twice; the window that ends in it fires after the second.
         let local_one = 1_636_246_800_000;
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn fixed_offsets_and_nonsense() {
         let mut zone = ZoneShift::new(Some("GMT+08:00")).expect("a fixed zone");
-        assert_eq!(zone.to_local(0), 8 * HOUR_MS);
+        assert_eq!(zone.local_of(0), 8 * HOUR_MS);
         assert_eq!(zone.to_instant(8 * HOUR_MS), 0);
         assert!(parse_zone("Mars/Olympus").is_err());
     }

@@ -299,11 +299,8 @@ impl Chain {
         let start = now_nanos();
         let link = &mut self.links[i];
         let keyed = link.call(|_, c| c.state.snapshot(barrier.checkpoint))?;
-        let cut = OperatorCut {
-            operator: link.ctx.operator,
-            keyed,
-            operator_state: link.ctx.operator_state.snapshot(),
-        };
+        let cut =
+            OperatorCut { operator: link.ctx.operator, keyed, operator_state: link.ctx.operator_state.snapshot() };
         link.emit(Signal::Barrier(barrier));
         let took_ns = now_nanos().saturating_sub(start);
         let at = self.cuts.iter().position(|(c, _)| c.barrier.checkpoint == barrier.checkpoint);

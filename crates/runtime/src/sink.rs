@@ -8,9 +8,7 @@ use bytes::Bytes;
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
-use flott_core::operator::{
-    Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress,
-};
+use flott_core::operator::{Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::sink::{CommitError, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus};
 use flott_core::snapshot::Redistribution;
 
@@ -180,7 +178,9 @@ impl SinkOperator {
             }
             Err(CommitError::Indeterminate(error)) => {
                 let error = error.context("a commit may or may not have happened");
-                Err(error.hint("the job restarts from the last checkpoint and commits again, if its restart strategy allows"))
+                Err(error.hint(
+                    "the job restarts from the last checkpoint and commits again, if its restart strategy allows",
+                ))
             }
             Err(CommitError::Fatal(error)) => {
                 let ids: Vec<&str> = due.iter().map(|c| c.id.as_str()).collect();

@@ -10,7 +10,7 @@ use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::metrics::TaskMetrics;
 use flott_core::snapshot::{OperatorCut, OperatorStateEntry, Redistribution};
-use flott_core::source::{ReaderEvent, Split, SourceTransform};
+use flott_core::source::{ReaderEvent, SourceTransform, Split};
 use flott_core::time::{EventTime, SharedClock};
 
 use crate::alignment::AlignmentMember;
@@ -102,8 +102,7 @@ impl SourceHead {
                 Some(factory) => Some(factory.create()?),
                 None => None,
             };
-            let state =
-                SplitState { transform, watermark: i64::MIN, last_rows_ms: now, idle: false, paused: false };
+            let state = SplitState { transform, watermark: i64::MIN, last_rows_ms: now, idle: false, paused: false };
             self.splits.insert(Arc::from(split.id.as_str()), state);
         }
         self.no_more_splits |= no_more;

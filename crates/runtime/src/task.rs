@@ -12,7 +12,7 @@ use flott_core::ids::{CheckpointId, JobId, OperatorId, SubtaskId};
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::{Notification, Operator, OperatorContext, Outbox, TARGET_BATCH_ROWS};
 use flott_core::snapshot::{OperatorCut, OperatorStateStore};
-use flott_core::source::{Split, SourceTransformFactory, SplitReader, WatermarkOptions};
+use flott_core::source::{SourceTransformFactory, Split, SplitReader, WatermarkOptions};
 use flott_core::state::StateBackend;
 use flott_core::time::SharedClock;
 use flott_plan::stream_graph::Partitioner;
@@ -274,8 +274,7 @@ impl Task {
                 },
             ))),
         };
-        let outputs =
-            Outputs::new(spec.outputs, spec.max_parallelism, spec.subtask.index, Arc::clone(&spec.metrics))?;
+        let outputs = Outputs::new(spec.outputs, spec.max_parallelism, spec.subtask.index, Arc::clone(&spec.metrics))?;
         let (job, subtask, attempt) = (spec.job, spec.subtask, spec.attempt);
         let context = |op: ChainedOperator| {
             let context = OperatorContext {
@@ -469,7 +468,9 @@ impl Task {
             match command {
                 TaskCommand::Trigger(barrier) => match &mut self.head {
                     Head::Source(source) => source.trigger(barrier)?,
-                    Head::Gate(_) => self.decline(barrier.checkpoint, "it was triggered at a task that is not a source"),
+                    Head::Gate(_) => {
+                        self.decline(barrier.checkpoint, "it was triggered at a task that is not a source")
+                    }
                 },
                 TaskCommand::Notify(notification) => {
                     match (&mut self.head, notification) {
@@ -482,7 +483,10 @@ impl Task {
                 TaskCommand::AssignSplits { splits, no_more } => match &mut self.head {
                     Head::Source(source) => source.assign(splits, no_more)?,
                     Head::Gate(_) => {
-                        return Err(Error::bug(format!("task `{}` is not a source and was given splits", self.task_name)));
+                        return Err(Error::bug(format!(
+                            "task `{}` is not a source and was given splits",
+                            self.task_name
+                        )));
                     }
                 },
                 TaskCommand::FinishJob => self.finish_requested = true,

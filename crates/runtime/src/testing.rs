@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! verify_operator(|| Ok(Box::new(MyOperator::new()) as Box<dyn Operator>))
-//!     .state_backend(|request| Ok(Box::new(MemoryBackend::restore(request.key_groups, request.restored, request.chunks)?)))
+//!     .state_backend(|r| {
+//!         let mut backend = MemoryStateBackend::new(r.key_groups, r.max_parallelism, r.clock);
+//!         backend.restore(r.restored, &*r.chunks)?;
+//!         Ok(Box::new(backend))
+//!     })
 //!     .keys(0, &[0])                                    // rescaling: key columns of port 0
 //!     .input(0, [batch(&schema, &["+I[a, 1]", "+I[b, 2]"])])
 //!     .watermark(1000)
@@ -268,7 +272,7 @@ impl OperatorTest {
         let way = WAYS[0];
         let mut out = Vec::new();
         let mut states: Vec<OperatorSubtaskState> = Vec::new();
-        let chunks = Arc::new(MemoryChunks::default());
+        let chunks = Arc::new(MemoryChunks);
         let mut now_ms = 0;
         let third = steps.len().div_ceil(3).max(1);
         for (phase, part) in steps.chunks(third).enumerate() {

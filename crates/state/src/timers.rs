@@ -157,6 +157,15 @@ impl TimerService {
         Ok(Some(timer))
     }
 
+    /// Timers that are due at `now_ms`, in the order in which they will be taken: to load what they need together.
+    pub fn due(&self, domain: TimeDomain, now_ms: i64) -> impl Iterator<Item = &Timer> {
+        let queue = match domain {
+            TimeDomain::EventTime => &self.event,
+            TimeDomain::ProcessingTime => &self.processing,
+        };
+        queue.index.iter().take_while(move |t| t.time_ms <= now_ms)
+    }
+
     /// When the next timer is due: what to ask `Outbox::wake_at` for.
     pub fn next_due_ms(&self, domain: TimeDomain) -> Option<i64> {
         let queue = match domain {

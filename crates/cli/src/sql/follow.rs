@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use flott_core::error::Result;
-use flott_core::time::{Clock, SharedClock, SystemClock};
+use flott_core::time::{SharedClock, SystemClock};
 use flott_launcher::{JobClient, JobStatus, Progress};
 
 use crate::output::{event_time, thousands};

@@ -15,7 +15,6 @@ use flott_launcher::{Environment, JobStatus, registry, source_transform, submit}
 use flott_sql::{PlanServices, Planned, QueryInfo, Session};
 
 use crate::args::{ResultMode, SqlArgs};
-use crate::output;
 use follow::Follower;
 use results::{QueryPrinter, Style};
 

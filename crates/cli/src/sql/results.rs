@@ -9,7 +9,7 @@ use std::time::Duration;
 use flott_core::error::{Error, Result};
 use flott_core::sink::Sink;
 use flott_core::{ChangeBatch, RowKind};
-use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, render_value};
+use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, TextStyle, render_value};
 use flott_sql::QueryInfo;
 
 use super::json;
@@ -43,8 +43,8 @@ impl QueryPrinter {
     }
 
     /// The sink of the query.
-    pub fn sink(&self, _query: &QueryInfo) -> Arc<dyn Sink> {
-        let (sink, handle) = CollectSink::bounded(64);
+    pub fn sink(&self, query: &QueryInfo) -> Arc<dyn Sink> {
+        let (sink, handle) = CollectSink::new(query.mode, 64);
         *self.handle.borrow_mut() = Some(handle);
         Arc::new(sink)
     }
@@ -105,7 +105,7 @@ impl Show for Lines {
             let line = if self.json {
                 json::row(batch.kind(i), &self.query.columns, batch.rows.columns(), i).to_string()
             } else {
-                format!("{}[{}]", batch.kind(i).short(), cells(batch, &self.query, i).join(", "))
+                format!("{}[{}]", batch.kind(i).short(), cells(batch, i).join(", "))
             };
             if writeln!(self.out, "{line}").is_err() {
                 return Ok(false);
@@ -141,7 +141,7 @@ impl Table {
 impl Show for Table {
     fn batch(&mut self, batch: &ChangeBatch) -> Result<bool> {
         for i in 0..batch.num_rows() {
-            let (kind, row) = (batch.kind(i), cells(batch, &self.query, i));
+            let (kind, row) = (batch.kind(i), cells(batch, i));
             if self.with_op {
                 let mut with_op = vec![kind.short().to_owned()];
                 with_op.extend(row);
@@ -183,12 +183,12 @@ impl Show for Table {
     }
 }
 
-fn cells(batch: &ChangeBatch, query: &QueryInfo, i: usize) -> Vec<String> {
-    let columns = batch.rows.columns().iter().zip(&query.columns);
+fn cells(batch: &ChangeBatch, i: usize) -> Vec<String> {
+    let columns = batch.rows.columns().iter();
     columns
-        .map(|(array, column)| {
+        .map(|array| {
             let mut text = String::new();
-            render_value(array, i, &column.data_type, &mut text);
+            render_value(array, i, TextStyle::Sql, &mut text);
             text
         })
         .collect()

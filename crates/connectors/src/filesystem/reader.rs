@@ -90,10 +90,11 @@ impl FileReader {
         for _ in 0..BLOCKS_PER_POLL {
             let stop = input.split.end.saturating_sub(input.split.offset);
             let stop = usize::try_from(stop).unwrap_or(usize::MAX);
+            let rows = self.decoder.rows();
             if stop == 0 {
-                return Ok((0, true));
+                return Ok((rows, rows == 0));
             }
-            let block = Block { data: input.data(), last: input.eof, stop, rows_max };
+            let block = Block { data: input.data(), last: input.eof, stop, rows_max: rows_max - rows };
             let done = self.decoder.decode(block).map_err(|bad| {
                 let line = input.line_number(bad.line);
                 bad.into_error(format_args!("file '{}', line {line}", input.split.path.display()))
@@ -101,16 +102,17 @@ impl FileReader {
             input.advance(done.consumed, done.lines);
             self.context.metrics.bytes.add(done.consumed as u64);
             self.context.metrics.bad_skipped.add(done.skipped);
-            if self.decoder.rows() > 0 {
-                return Ok((self.decoder.rows(), false));
+            let rows = self.decoder.rows();
+            if rows >= rows_max {
+                return Ok((rows, false));
             }
             if input.eof {
-                return Ok((0, input.data().is_empty() || done.consumed == 0));
+                return Ok((rows, rows == 0 && (input.data().is_empty() || done.consumed == 0)));
             }
             debug_assert!(input.data().len() <= 2 * RECORD_BYTES_MAX, "a decoder gives up on longer records");
             input.fill()?;
         }
-        Ok((0, false))
+        Ok((self.decoder.rows(), false))
     }
 }
 

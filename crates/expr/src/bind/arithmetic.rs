@@ -38,9 +38,9 @@ pub(super) fn bind_binary(operator: &str, args: &[Expr]) -> Result<Expr> {
     if let (true, Some(p), Some(q)) = (is_decimal(x) || is_decimal(y), as_decimal(x), as_decimal(y)) {
         let kind = decimal_result(operator, p, q);
         let (a, b) = (implicit_cast(a, &TypeKind::Decimal(p.0, p.1))?, implicit_cast(b, &TypeKind::Decimal(q.0, q.1))?);
-        // An overflow is NULL, so a result whose digits were cut is nullable.
-        let full = p.0.saturating_add(q.0).saturating_add(1) <= 38 && operator != "/";
-        return call(a, b, kind, nullable || !full);
+        // An overflow is NULL: possible where the result has no room for all digits.
+        let may_overflow = matches!(kind, TypeKind::Decimal(38, _)) && operator != "%";
+        return call(a, b, kind, nullable || may_overflow);
     }
     let common = common_kind(x, y).ok_or_else(|| mismatch(operator, args, "two numbers"))?;
     let result = if operator == "%" && x.is_integer() && y.is_integer() { y.clone() } else { common.clone() };

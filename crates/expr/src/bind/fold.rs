@@ -17,7 +17,7 @@ const ZONE_FUNCTIONS: &[&str] = &["FROM_UNIXTIME", "UNIX_TIMESTAMP", "TO_TIMESTA
 pub fn is_deterministic(expr: &Expr) -> bool {
     let own = match &expr.kind {
         ExprKind::Call { function, args } => {
-            !CLOCK_FUNCTIONS.contains(&function.as_str()) && !(function == "UNIX_TIMESTAMP" && args.is_empty())
+            !(CLOCK_FUNCTIONS.contains(&function.as_str()) || function == "UNIX_TIMESTAMP" && args.is_empty())
         }
         _ => true,
     };

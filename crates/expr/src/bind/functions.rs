@@ -2,7 +2,7 @@
 
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
-use flott_plan::expr::Expr;
+use flott_plan::expr::{Expr, ExprKind, Literal};
 
 use super::{any_nullable, implicit_cast, mismatch, special};
 
@@ -166,6 +166,10 @@ pub(super) fn bind(name: &str, args: Vec<Expr>) -> Result<Expr> {
     };
     if function.names[0] == "CONCAT_WS" {
         nullable = args[0].data_type.nullable;
+    }
+    // A negative length gives NULL.
+    if let ("SUBSTRING", [_, _, length]) = (function.names[0], &args[..]) {
+        nullable |= !matches!(length.kind, ExprKind::Literal(Literal::Int(0..)));
     }
     let mut cast = Vec::with_capacity(args.len());
     for (i, arg) in args.iter().enumerate() {

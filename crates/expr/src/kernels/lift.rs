@@ -8,6 +8,11 @@ use flott_core::{Error, Result};
 
 use crate::compile::Value;
 
+/// Bytes of text that a column of a batch can hold.
+const COLUMN_BYTES_MAX: usize = i32::MAX as usize;
+/// Bytes of text that one call may make.
+pub(super) const TEXT_BYTES_MAX: usize = 64 << 20;
+
 /// The typed array of a value; of length 1 for a constant.
 pub(super) fn primitive<T: ArrowPrimitiveType>(value: &Value) -> Result<&PrimitiveArray<T>> {
     value
@@ -143,6 +148,9 @@ pub(super) fn rows_text(
     for i in 0..rows {
         buffer.clear();
         if is_valid(&nulls, i) && f(i, &mut buffer)? {
+            if out.values_slice().len() + buffer.len() > COLUMN_BYTES_MAX {
+                return Err(super::data_error("the text of one batch is longer than 2 GB"));
+            }
             out.append_value(&buffer);
         } else {
             out.append_null();

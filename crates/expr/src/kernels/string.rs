@@ -9,7 +9,7 @@ use flott_core::types::DataType;
 use flott_plan::expr::Expr;
 
 use super::Compiled;
-use super::lift::{primitive, rows_text, text};
+use super::lift::{TEXT_BYTES_MAX, primitive, rows_text, text};
 use crate::compile::Value;
 
 /// The kernel, if `function` is one of these.
@@ -24,8 +24,10 @@ pub(super) fn kernel(function: &str, args: &[Expr], _out: &DataType) -> Result<O
         "REPLACE" => Compiled::total(|args, n, _| replace(args, n)),
         "OVERLAY" => Compiled::total(|args, n, _| overlay(args, n)),
         "REPEAT" => with_int(|s, count, out| {
-            out.extend(std::iter::repeat_n(s, count.max(0) as usize));
-            true
+            let count = count.max(0) as usize;
+            refuse_long("REPEAT", s.len().saturating_mul(count))?;
+            out.extend(std::iter::repeat_n(s, count));
+            Ok(true)
         }),
         "LPAD" => pad(true),
         "RPAD" => pad(false),
@@ -153,17 +155,25 @@ fn overlay(args: &[Value], rows: usize) -> Result<ArrayRef> {
     Ok(Arc::new(out))
 }
 
-fn with_int(f: impl Fn(&str, i32, &mut String) -> bool + Send + Sync + 'static) -> Compiled {
-    Compiled::total(move |args, n, _| {
+fn refuse_long(function: &str, bytes: usize) -> Result<()> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(super::data_error(format!("{function} would make a text of {bytes} bytes"))
+        .detail(format!("expected at most {TEXT_BYTES_MAX}")))
+}
+
+fn with_int(f: impl Fn(&str, i32, &mut String) -> Result<bool> + Send + Sync + 'static) -> Compiled {
+    Compiled::partial(move |args, n, _| {
         let (source, m) = (text(&args[0])?, args[0].row_mask());
         let (counts, k) = (primitive::<Int32Type>(&args[1])?, args[1].row_mask());
-        let out = rows_text(&[&args[0], &args[1]], n, |i, out| Ok(f(source.value(i & m), counts.value(i & k), out)))?;
+        let out = rows_text(&[&args[0], &args[1]], n, |i, out| f(source.value(i & m), counts.value(i & k), out))?;
         Ok(Arc::new(out))
     })
 }
 
 fn pad(left: bool) -> Compiled {
-    Compiled::total(move |args, n, _| {
+    Compiled::partial(move |args, n, _| {
         let (source, m) = (text(&args[0])?, args[0].row_mask());
         let (lengths, k) = (primitive::<Int32Type>(&args[1])?, args[1].row_mask());
         let (pads, p) = (text(&args[2])?, args[2].row_mask());
@@ -173,6 +183,7 @@ fn pad(left: bool) -> Compiled {
                 return Ok(false);
             }
             let length = length as usize;
+            refuse_long("LPAD or RPAD", length)?;
             let missing = length.saturating_sub(s.chars().count());
             if left {
                 out.extend(pad.chars().cycle().take(missing));

@@ -30,6 +30,9 @@ pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Op
         return Err(Error::user("sql.function", format!("{function} does not take the unit {unit}")));
     };
     let kind = args[at].data_type.kind.clone();
+    if matches!(kind, TypeKind::IntervalDayTime | TypeKind::IntervalYearMonth) {
+        return of_interval(part, unit, &kind).map(Some);
+    }
     Ok(Some(Compiled::total(move |args, _, ctx| {
         let (values, per_second) = seconds_like(args[at].array(), &kind, Some(ctx))?;
         let instant_s = |v: i64| match kind {
@@ -41,6 +44,31 @@ pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Op
             _ => part.of(v, per_second),
         })))
     })))
+}
+
+/// A part of an interval, with its sign.
+fn of_interval(part: Part, unit: &str, kind: &TypeKind) -> Result<Compiled> {
+    let (divisor, modulus) = match (part, kind) {
+        (Part::Year, TypeKind::IntervalYearMonth) => (12, i64::MAX),
+        (Part::Month, TypeKind::IntervalYearMonth) => (1, 12),
+        (Part::Day, TypeKind::IntervalDayTime) => (DAY_MS, i64::MAX),
+        (Part::Hour, TypeKind::IntervalDayTime) => (3_600_000, 24),
+        (Part::Minute, TypeKind::IntervalDayTime) => (60_000, 60),
+        (Part::Second, TypeKind::IntervalDayTime) => (1000, 60),
+        (Part::Millisecond, TypeKind::IntervalDayTime) => (1, 1000),
+        (Part::Epoch, TypeKind::IntervalDayTime) => (1000, i64::MAX),
+        _ => {
+            return Err(Error::user("sql.function", format!("EXTRACT from {kind} does not take the unit {unit}")));
+        }
+    };
+    let of = move |v: i64| v / divisor % modulus;
+    let months = *kind == TypeKind::IntervalYearMonth;
+    Ok(Compiled::total(move |args, _, _| {
+        Ok(Arc::new(match months {
+            true => super::lift::primitive::<Int32Type>(&args[1])?.unary::<_, Int64Type>(|v| of(v.into())),
+            false => super::lift::primitive::<Int64Type>(&args[1])?.unary::<_, Int64Type>(of),
+        }))
+    }))
 }
 
 /// A part of a time.
@@ -139,10 +167,10 @@ pub(super) fn iso_week(days: i64) -> (i64, i64) {
 /// The largest multiple of `unit` that is not after a local time.
 fn floor_to(part: Part, value: i64, per_second: i64) -> i64 {
     let day_units = 86_400 * per_second;
-    let step = |size: i64| value.div_euclid(size) * size;
+    let step = |size: i64| value.div_euclid(size).wrapping_mul(size);
     let days = value.div_euclid(day_units);
     let (year, month, _) = civil_from_days(days);
-    let start = |year: i64, month: u32| days_from_civil(year, month, 1) * day_units;
+    let start = |year: i64, month: u32| days_from_civil(year, month, 1).wrapping_mul(day_units);
     match part {
         Part::Nanosecond | Part::Epoch => value,
         Part::Microsecond => step((per_second / 1_000_000).max(1)),

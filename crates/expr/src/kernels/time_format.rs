@@ -97,7 +97,9 @@ fn instant_of_number(args: &[Expr]) -> Compiled {
         let out = match double {
             true => {
                 let source = primitive::<Float64Type>(&args[0])?;
-                rows_opt::<TimestampMillisecondType>(&[&args[0]], n, |i| Some((source.value(i & m) as i64) * factor))?
+                rows_opt::<TimestampMillisecondType>(&[&args[0]], n, |i| {
+                    (source.value(i & m) as i64).checked_mul(factor)
+                })?
             }
             false => {
                 let source = primitive::<Int64Type>(&args[0])?;
@@ -290,7 +292,7 @@ impl Pattern {
                 ('H', _) => push_padded(hour, count, out),
                 ('k', _) => push_padded(if hour == 0 { 24 } else { hour }, count, out),
                 ('K', _) => push_padded(hour % 12, count, out),
-                ('h', _) => push_padded(if hour % 12 == 0 { 12 } else { hour % 12 }, count, out),
+                ('h', _) => push_padded(if hour.is_multiple_of(12) { 12 } else { hour % 12 }, count, out),
                 ('m', _) => push_padded(of_day / 60 % 60, count, out),
                 ('s', _) => push_padded(of_day % 60, count, out),
                 ('S', _) => push_padded(nanos / 10u64.pow(9 - count as u32), count, out),
@@ -299,7 +301,7 @@ impl Pattern {
                 ('E', 4..) => out.push_str(DAYS[iso_day(days) as usize - 1]),
                 ('E', _) => out.push_str(&DAYS[iso_day(days) as usize - 1][..3]),
                 ('w', _) => push_padded(iso_week(days).1 as u64, count, out),
-                _ => push_padded((u64::from(month) + 2) / 3, count, out),
+                _ => push_padded(u64::from(month).div_ceil(3), count, out),
             }
         }
     }

@@ -47,7 +47,6 @@ pub(super) fn seconds_like(array: &ArrayRef, kind: &TypeKind, ctx: Option<&EvalC
                 _ => (values, per_second),
             }
         }
-        TypeKind::IntervalDayTime => (array.as_primitive::<Int64Type>().clone(), 1000),
         other => return Err(Error::bug(format!("{other} is no time"))),
     })
 }
@@ -157,7 +156,7 @@ pub(super) fn add_months(value: i64, per_second: i64, months: i64) -> i64 {
     let (year, month, day) = civil_from_days(days);
     let total = year * 12 + i64::from(month) - 1 + months;
     let (year, month) = (total.div_euclid(12), total.rem_euclid(12) as u32 + 1);
-    days_from_civil(year, month, day.min(days_in_month(year, month))) * day_units + rest
+    days_from_civil(year, month, day.min(days_in_month(year, month))).wrapping_mul(day_units).wrapping_add(rest)
 }
 
 /// Whole months from `a` to `b`.

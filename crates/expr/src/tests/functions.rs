@@ -29,8 +29,8 @@ fn arithmetic_wraps_and_follows_flinks_decimals() {
         0.908 * CAST(140 AS BIGINT) => 127.120
         1.1 + 2.22 => 3.32
         1.1 - 2.22 => -1.12
-        1.0 / 3 => 0.33333333333
-        -1.0 / 6 => -0.16666666667
+        1.0 / 3 => 0.333333333333
+        -1.0 / 6 => -0.166666666667
         5.5 % 2 => 1.5
         -5.5 % 2 => -1.5
         CAST('99999999999999999999999999999999999999' AS DECIMAL(38, 0)) + 1 => NULL
@@ -175,6 +175,8 @@ fn text_functions() {
         LPAD('hello', 2, 'x') => he
         LPAD('x', -1, 'y') => NULL
         RPAD('ab', 5, 'xy') => abxyx
+        REPEAT('abc', 2147483647) => error: REPEAT would make a text of 6442450941 bytes
+        LPAD('x', 2147483647, 'y') => error: would make a text of
         LEFT('hello', 2) => he
         RIGHT('hello', 2) => lo
         RIGHT('hi', 9) => hi

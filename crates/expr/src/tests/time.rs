@@ -34,6 +34,10 @@ fn parts() {
         EXTRACT('YEAR', DATE '2024-05-06') => 2024
         EXTRACT('MILLISECOND', TIMESTAMP '2024-05-06 07:08:09.123') => 123
         EXTRACT('DAY', INTERVAL '25' HOUR) => 1
+        EXTRACT('HOUR', INTERVAL '25' HOUR) => 1
+        EXTRACT('YEAR', INTERVAL '14' MONTH) => 1
+        EXTRACT('MONTH', INTERVAL '14' MONTH) => 2
+        EXTRACT('DAY', INTERVAL '14' MONTH) => error: does not take the unit DAY
         YEAR(DATE '1969-12-31') => 1969
         QUARTER(DATE '2024-05-06') => 2
         MONTH(DATE '2024-05-06') => 5

@@ -28,8 +28,10 @@ fn results_have_flinks_types() {
         i * 1e0 => DOUBLE NOT NULL
         0.908 * b => DECIMAL(23, 3)
         1.1 + 2.22 => DECIMAL(4, 2) NOT NULL
-        1.0 / 3 => DECIMAL(14, 12)
+        1.0 / 3 => DECIMAL(13, 12) NOT NULL
         p * p => DECIMAL(38, 6)
+        SUBSTRING('abc', 1, 2) => STRING NOT NULL
+        SUBSTRING('abc', 1, i) => STRING
         p + i => DECIMAL(31, 10) NOT NULL
         p % p => DECIMAL(30, 10) NOT NULL
         i = b => BOOLEAN

@@ -16,13 +16,21 @@ use super::{JobEvent, JobMaster, Restore, State, Then};
 use crate::progress::CheckpointProgress;
 
 impl JobMaster {
-    /// One step of the coordinator, and what follows from it.
+    /// One step of the coordinator, and what follows from it. Events that actions bring about wait until all actions of
+    /// the step are carried out.
     pub(super) fn step(&mut self, event: CheckpointEvent) {
-        let now = self.now();
-        let actions = self.parts.coordinator.step(now, event);
-        for action in actions {
-            self.act(action);
+        self.queued.push_back(event);
+        if self.stepping {
+            return;
         }
+        self.stepping = true;
+        while let Some(event) = self.queued.pop_front() {
+            let now = self.now();
+            for action in self.parts.coordinator.step(now, event) {
+                self.act(action);
+            }
+        }
+        self.stepping = false;
     }
 
     fn act(&mut self, action: Action) {

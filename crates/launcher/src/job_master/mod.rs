@@ -8,6 +8,7 @@ mod enumerators;
 mod failover;
 mod upload;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
@@ -132,6 +133,9 @@ pub struct JobMaster {
     events: Receiver<JobEvent>,
     sender: SyncSender<JobEvent>,
     work: WorkThreads,
+    /// Events for the coordinator that came up while its actions were carried out.
+    queued: VecDeque<CheckpointEvent>,
+    stepping: bool,
 }
 
 struct Listener(SyncSender<JobEvent>);
@@ -162,6 +166,8 @@ impl JobMaster {
             events,
             sender,
             work,
+            queued: VecDeque::new(),
+            stepping: false,
         })
     }
 

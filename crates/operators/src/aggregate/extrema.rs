@@ -101,10 +101,16 @@ impl Extrema {
     }
     /// The first value of a multiset that is there at least once: little-endian for numbers, plain for strings.
     pub(crate) fn first(&self, index: usize, at: GroupKey<'_>, state: &mut dyn StateBackend) -> Result<Beside> {
-        let (mut entries, mut after): (Vec<(Vec<u8>, Arc<[u8]>)>, Option<Vec<u8>>) = (Vec::new(), None);
+        let mut entries: Vec<(Vec<u8>, Arc<[u8]>)> = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
         loop {
-            let range =
-                MapRange { namespace: at.namespace, group: at.group, key: at.key, prefix: &[], after: after.as_deref() };
+            let range = MapRange {
+                namespace: at.namespace,
+                group: at.group,
+                key: at.key,
+                prefix: &[],
+                after: after.as_deref(),
+            };
             let more = state.map(self.multisets[index]).scan(range, 1, &mut entries)?;
             let Some((entry, value)) = entries.pop() else { return Ok(None) };
             if value.len() < 8 {

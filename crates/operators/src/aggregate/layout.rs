@@ -233,7 +233,8 @@ fn acc_kind(call: &AggregateCall) -> Result<AccKind> {
         };
     };
     let refuse = || {
-        let text = format!("aggregate `{}`: {:?} does not take an argument of type {}", call.name, call.function, argument);
+        let text =
+            format!("aggregate `{}`: {:?} does not take an argument of type {}", call.name, call.function, argument);
         Error::user("sql.aggregate-type", text).hint("cast the argument to a numeric, string or time type")
     };
     let form = form_of(&argument.kind.to_arrow());

@@ -10,12 +10,11 @@ mod state;
 mod update;
 mod values;
 
-
+pub(crate) use extrema::GroupKey;
+pub(crate) use finish::Beside;
 pub(crate) use finish::finish;
 pub(crate) use grouping::Grouping;
 pub(crate) use layout::{Layout, read_i64, write_i64};
-pub(crate) use extrema::GroupKey;
-pub(crate) use finish::Beside;
 pub(crate) use state::{AggregateState, Input, signs, update_images};
 pub(crate) use update::merge_image;
 pub(crate) use values::{Form, Values, form_of};

@@ -62,7 +62,17 @@ pub(crate) fn update(images: &mut [u8], width: usize, acc: &Accumulator, values:
             extreme(images, width, at, rows, 8, get, |i| v[i], max, |row, x| write_i64(row, 8, x.to_bits() as i64));
         }
         (AccKind::Extreme { max, .. }, Some(Values::Decimal(v))) => {
-            extreme(images, width, at, rows, 16, |row| read_i128(row, 8), |i| v[i], max, |row, x| write_i128(row, 8, x));
+            extreme(
+                images,
+                width,
+                at,
+                rows,
+                16,
+                |row| read_i128(row, 8),
+                |i| v[i],
+                max,
+                |row, x| write_i128(row, 8, x),
+            );
         }
         _ => rows.for_each(|_, g, s| add_count(&mut images[g * width + at..][..8], s)),
     }

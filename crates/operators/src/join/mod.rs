@@ -10,9 +10,9 @@ mod tests;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress, TARGET_BATCH_ROWS};
+use flott_core::sink::ChangelogMode;
 use flott_core::state::{KeyBatch, StateBackend, Ttl};
 use flott_core::types::Column;
-use flott_core::sink::ChangelogMode;
 use flott_expr::EvalContext;
 use flott_plan::spec::{JoinKind, OperatorSpec};
 
@@ -107,7 +107,8 @@ impl Join {
             if !work.null_key[row] {
                 let (group, key) = (work.keys.groups[row], work.keys.key(row));
                 let first = self.candidates.len();
-                let more = other.matches(group, key, work.after.as_deref(), SCAN_ENTRIES, &mut self.candidates, state)?;
+                let more =
+                    other.matches(group, key, work.after.as_deref(), SCAN_ENTRIES, &mut self.candidates, state)?;
                 self.steps.extend((first..self.candidates.len()).map(|candidate| Step::Pair { row, candidate }));
                 if more {
                     work.after = self.candidates.last().map(|c| c.0.clone());

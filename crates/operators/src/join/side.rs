@@ -79,12 +79,25 @@ impl Side {
         Ok(more)
     }
     /// The counts of a row.
-    pub(crate) fn get(&self, group: KeyGroup, key: &[u8], row: &[u8], state: &mut dyn StateBackend) -> Result<Option<Counts>> {
+    pub(crate) fn get(
+        &self,
+        group: KeyGroup,
+        key: &[u8],
+        row: &[u8],
+        state: &mut dyn StateBackend,
+    ) -> Result<Option<Counts>> {
         let value = state.map(self.id()?).get(0, group, key, row)?;
         value.map(|v| decode_counts(&v)).transpose()
     }
     /// Sets the counts of a row.
-    pub(crate) fn put(&self, group: KeyGroup, key: &[u8], row: &[u8], c: Counts, state: &mut dyn StateBackend) -> Result<()> {
+    pub(crate) fn put(
+        &self,
+        group: KeyGroup,
+        key: &[u8],
+        row: &[u8],
+        c: Counts,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
         let mut value = [0; 16];
         value[..8].copy_from_slice(&c.rows.to_le_bytes());
         value[8..].copy_from_slice(&c.matches.to_le_bytes());

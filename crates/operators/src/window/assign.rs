@@ -28,7 +28,11 @@ impl WindowAssign {
     /// Appends `window_start`, `window_end` and `window_time`: the last three columns of `output`.
     pub(crate) fn new(window: &WindowSpec, input: &[Column], output: &[Column]) -> Result<Self> {
         if output.len() != input.len() + 3 {
-            return Err(Error::bug(format!("a window table function over {} columns has {}", input.len(), output.len())));
+            return Err(Error::bug(format!(
+                "a window table function over {} columns has {}",
+                input.len(),
+                output.len()
+            )));
         }
         Ok(WindowAssign {
             window: window.clone(),

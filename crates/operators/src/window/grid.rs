@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn first_and_last_window_agree_with_the_definition() {
         for (size, slide, offset) in [(10, 10, 0), (10, 2, 0), (10, 5, 3), (6, 4, 1), (10, 10, -3), (4, 6, 0)] {
-            let grid = Grid::new(WindowKind::Hop { size_ms: size, slide_ms: slide, offset_ms: offset }).expect("a grid");
+            let grid =
+                Grid::new(WindowKind::Hop { size_ms: size, slide_ms: slide, offset_ms: offset }).expect("a grid");
             for time in -40..40 {
                 let holds = |end: i64| end - size <= time && time < end && (end - size - offset).rem_euclid(slide) == 0;
                 let ends: Vec<i64> = (time..=time + size).filter(|&e| holds(e)).collect();

@@ -90,12 +90,12 @@ fn row_times(
     ctx: &OperatorContext,
 ) -> Result<Vec<i64>> {
     if window.processing_time {
-        return Ok(vec![shift.to_local(ctx.clock.now_ms().max(earliest_ms)); batch.num_rows()]);
+        return Ok(vec![shift.local_of(ctx.clock.now_ms().max(earliest_ms)); batch.num_rows()]);
     }
     let column = batch.rows.column(window.time);
     let mut times = milliseconds(column, name)?;
     if !shift.is_identity() {
-        times.iter_mut().for_each(|t| *t = shift.to_local(*t));
+        times.iter_mut().for_each(|t| *t = shift.local_of(*t));
     }
     Ok(times)
 }

@@ -8,9 +8,7 @@ use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, NO_SLOT, Slot, StateBackend, TableId};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -89,7 +87,8 @@ impl SessionAggregate {
             let text = "SESSION windows aggregate neither DISTINCT values nor MIN or MAX of strings";
             return Err(Error::user("sql.unsupported", text).hint("aggregate per window first, or use TUMBLE or HOP"));
         }
-        if !partition.is_empty() && !(same(partition, &common.group) && same(&common.group, partition)) {
+        let equal = same(partition, &common.group) && same(&common.group, partition);
+        if !partition.is_empty() && !equal {
             let text = "a SESSION window must be grouped by its PARTITION BY columns";
             return Err(Error::user("sql.unsupported", text).hint("GROUP BY the same columns and the window's"));
         }

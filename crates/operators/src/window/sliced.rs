@@ -7,9 +7,7 @@ use arrow_array::{ArrayRef, BooleanArray};
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::key_group::{key_group_of, key_hash};
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, Slot, StateBackend};
 use hashbrown::HashTable;
 
@@ -297,7 +295,8 @@ impl Merged {
     }
     fn add(&mut self, key: &[u8], image: &[u8], layout: &Arc<crate::aggregate::Layout>) {
         let hash = key_hash(key);
-        let found = self.index.find(hash, |(h, i)| *h == hash && self.key(*i as usize) == key).map(|(_, i)| *i as usize);
+        let found =
+            self.index.find(hash, |(h, i)| *h == hash && self.key(*i as usize) == key).map(|(_, i)| *i as usize);
         match found {
             Some(i) => merge_image(layout, &mut self.rows.images[i * layout.width..(i + 1) * layout.width], image),
             None => {

@@ -14,8 +14,7 @@ fn gate(ports: &[usize], buffer_timeout_ms: i64) -> (InputGate, Vec<ChannelSende
     let receivers = ports
         .iter()
         .map(|&n| {
-            let (s, r): (Vec<_>, Vec<_>) =
-                (0..n).map(|_| channel(options, TaskWaker::new(), TaskWaker::new())).unzip();
+            let (s, r): (Vec<_>, Vec<_>) = (0..n).map(|_| channel(options, TaskWaker::new(), TaskWaker::new())).unzip();
             senders.extend(s);
             r
         })

@@ -33,8 +33,7 @@ impl Spy {
     }
     fn harness(&self, restored: &[OperatorSubtaskState]) -> Result<OperatorHarness> {
         let spy = self.clone();
-        let factory =
-            move || Ok(Box::new(SinkOperator::new(Arc::new(spy.clone()), 7)) as Box<dyn Operator>);
+        let factory = move || Ok(Box::new(SinkOperator::new(Arc::new(spy.clone()), 7)) as Box<dyn Operator>);
         OperatorHarness::builder(Arc::new(factory) as Arc<dyn OperatorFactory>).restored(restored).build()
     }
 }

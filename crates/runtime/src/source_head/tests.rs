@@ -106,7 +106,7 @@ impl Kit {
     fn run(&mut self, lines: &[&'static str]) -> Vec<String> {
         self.script.lines.lock().expect("not poisoned").extend(lines);
         let mut out = Vec::new();
-        loop {
+        for _ in 0..1_000 {
             match self.head.poll(self.clock.now_ms()).expect("no error") {
                 HeadPoll::Item(Item::Batch { batch, .. }) => out.extend(render_batch(&batch)),
                 HeadPoll::Item(Item::Signal(Signal::Watermark(w))) => out.push(format!("watermark {}", w.0)),
@@ -124,6 +124,7 @@ impl Kit {
                 HeadPoll::Nothing { .. } => {}
             }
         }
+        panic!("the script is not read to its end: {out:?}");
     }
     fn trigger(&mut self, checkpoint: u64) {
         let options = BarrierOptions::default();
@@ -140,7 +141,10 @@ fn the_watermark_is_the_lowest_of_the_splits_and_never_falls() {
     let mut kit = Kit::new(WatermarkOptions::default(), 0, None);
     kit.assign(&["a", "b"], false);
     let out = kit.run(&["a 5", "b 3", "b 9", "a 4", "a end", "b 10"]);
-    assert_eq!(out, ["+I[5]", "+I[3]", "watermark 3", "+I[9]", "watermark 5", "+I[4]", "watermark 9", "+I[10]", "watermark 10"]);
+    assert_eq!(
+        out,
+        ["+I[5]", "+I[3]", "watermark 3", "+I[9]", "watermark 5", "+I[4]", "watermark 9", "+I[10]", "watermark 10"]
+    );
     kit.assign(&["c"], false);
     assert_eq!(kit.run(&["b 20", "c 1", "c 30"]), ["+I[20]", "+I[1]", "+I[30]", "watermark 20"]);
 }
@@ -185,7 +189,7 @@ fn a_split_that_runs_ahead_of_its_group_is_paused_until_the_others_follow() {
     kit.calls();
     kit.run(&["a 105", "b 111", "wait 0"]);
     assert_eq!(kit.calls(), ["pause b true"]);
-    kit.run(&["a 200", "wait 0"]);
+    kit.run(&["a 200"]);
     assert_eq!(kit.calls(), ["pause a true"]);
     // Both are paused: the reader is not even asked.
     kit.script.lines.lock().expect("not poisoned").push_back("a 300");
@@ -193,7 +197,7 @@ fn a_split_that_runs_ahead_of_its_group_is_paused_until_the_others_follow() {
     assert_eq!(wake_at_ms, Some(ALIGNMENT_INTERVAL_MS));
     other.report(None);
     assert_eq!(kit.run(&[]), ["+I[300]"]);
-    assert_eq!(kit.calls(), ["pause b false", "pause a true"]);
+    assert_eq!(kit.calls(), ["pause b false"]);
     drop(other);
     assert_eq!(group.allowed_ms(), 121, "this source alone decides");
 }
@@ -207,7 +211,15 @@ fn barriers_lie_behind_what_was_read_and_come_after_the_end_too() {
     kit.trigger(1);
     assert_eq!(
         kit.run(&[]),
-        ["watermark 1", "barrier 1 a=[2]", "+I[2]", "watermark 2", "watermark 9223372036854775807", "end of 0", "EndOfData"]
+        [
+            "watermark 1",
+            "barrier 1 a=[2]",
+            "+I[2]",
+            "watermark 2",
+            "watermark 9223372036854775807",
+            "end of 0",
+            "EndOfData"
+        ]
     );
     kit.trigger(2);
     assert_eq!(kit.run(&[]), ["barrier 2 a=[0]"]);

@@ -206,10 +206,8 @@ impl OperatorHarness {
     pub fn checkpoint(&mut self) -> Result<OperatorSubtaskState> {
         let checkpoint = CheckpointId(self.next_checkpoint);
         self.next_checkpoint += 1;
-        let barrier =
-            Barrier { checkpoint, triggered_ms: self.clock.now_ms(), options: BarrierOptions::default() };
-        let item =
-            Item::Barrier(BarrierItem { barrier, start_delay_ms: 0, alignment_ms: 0, cut: None, sync_ns: 0 });
+        let barrier = Barrier { checkpoint, triggered_ms: self.clock.now_ms(), options: BarrierOptions::default() };
+        let item = Item::Barrier(BarrierItem { barrier, start_delay_ms: 0, alignment_ms: 0, cut: None, sync_ns: 0 });
         let cut = self.feed(item)?.ok_or_else(|| Error::bug("the barrier did not pass the operator"))?;
         let cut = cut.cuts.into_iter().next().ok_or_else(|| Error::bug("the cut is empty"))?;
         let keyed = cut.keyed.map(|k| k.write(&*self.chunks)).transpose()?;

@@ -95,7 +95,15 @@ const EXPECTED: [&str; 7] =
 fn a_sound_operator_passes_every_way() {
     test(Fault::None).expect(&EXPECTED);
     test(Fault::None).expect_any_order(&EXPECTED);
-    test(Fault::None).expect_net(&["+I[1, a]", "+I[1, a]", "-D[2, NULL]", "-D[2, NULL]", "+I[3, c]", "+I[3, c]", "+I[3, rows]"]);
+    test(Fault::None).expect_net(&[
+        "+I[1, a]",
+        "+I[1, a]",
+        "-D[2, NULL]",
+        "-D[2, NULL]",
+        "+I[3, c]",
+        "+I[3, c]",
+        "+I[3, rows]",
+    ]);
     let mut with_signals = EXPECTED.to_vec();
     with_signals.insert(4, "watermark 5");
     with_signals.insert(7, "watermark 9223372036854775807");
@@ -150,7 +158,8 @@ impl Operator for Pass {
 
 #[test]
 fn a_batch_reads_as_it_is_written() {
-    let schema = schema(&[("t", DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, None)), ("b", DataType::Boolean)]);
+    let schema =
+        schema(&[("t", DataType::Timestamp(arrow_schema::TimeUnit::Millisecond, None)), ("b", DataType::Boolean)]);
     let rows = ["-U[2020-01-01T00:00:01.500, true]", "+U[NULL, false]"];
     let b = batch(&schema, &rows);
     assert_eq!(render_batch(&b), rows);

@@ -402,9 +402,7 @@ impl Window {
         use flott_core::types::TypeKind;
         let timestamp = TypeKind::Timestamp(3).not_null();
         match property {
-            WindowProperty::Start => {
-                RelColumn { window: Some(property), ..RelColumn::new("window_start", timestamp) }
-            }
+            WindowProperty::Start => RelColumn { window: Some(property), ..RelColumn::new("window_start", timestamp) },
             WindowProperty::End => RelColumn { window: Some(property), ..RelColumn::new("window_end", timestamp) },
             WindowProperty::Time => {
                 let data_type = match (self.time_attribute, &self.time_type.kind) {

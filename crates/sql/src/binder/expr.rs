@@ -104,7 +104,7 @@ impl<'a> ExprBinder<'a> {
                 }
                 bind_call(if *negated { "NOT LIKE" } else { "LIKE" }, args)
             }
-            SqlExpr::Cast { kind, expr, data_type, .. } => self.cast(*kind, expr, data_type),
+            SqlExpr::Cast { kind, expr, data_type, .. } => self.cast(kind, expr, data_type),
             SqlExpr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref())
             }
@@ -147,9 +147,12 @@ impl<'a> ExprBinder<'a> {
                 parts.extend(overlay_for.as_deref());
                 self.call("OVERLAY", &parts)
             }
-            SqlExpr::InSubquery { .. } => Err(unsupported("IN (SELECT …)", span_position(e))
-                .hint("write it as a JOIN with SELECT DISTINCT")),
-            SqlExpr::Exists { .. } => Err(unsupported("EXISTS (SELECT …)", span_position(e)).hint("write it as a JOIN")),
+            SqlExpr::InSubquery { .. } => {
+                Err(unsupported("IN (SELECT …)", span_position(e)).hint("write it as a JOIN with SELECT DISTINCT"))
+            }
+            SqlExpr::Exists { .. } => {
+                Err(unsupported("EXISTS (SELECT …)", span_position(e)).hint("write it as a JOIN"))
+            }
             SqlExpr::Subquery(_) => {
                 Err(unsupported("a subquery as a value", span_position(e)).hint("write it as a JOIN"))
             }
@@ -157,7 +160,8 @@ impl<'a> ExprBinder<'a> {
                 Err(unsupported("building an ARRAY, MAP or ROW value", span_position(e)))
             }
             SqlExpr::GroupingSets(_) | SqlExpr::Cube(_) | SqlExpr::Rollup(_) => {
-                Err(unsupported("GROUPING SETS, CUBE and ROLLUP", span_position(e)).hint("write one query per set and UNION ALL them"))
+                Err(unsupported("GROUPING SETS, CUBE and ROLLUP", span_position(e))
+                    .hint("write one query per set and UNION ALL them"))
             }
             other => Err(unsupported(&format!("the expression `{other}`"), span_position(e))),
         }
@@ -225,7 +229,8 @@ impl<'a> ExprBinder<'a> {
         let mut bound = self.bind(leftmost)?;
         for (op, right, whole) in spine.into_iter().rev() {
             let right_bound = self.bind(right)?;
-            let name = operator_name(op).ok_or_else(|| unsupported(&format!("the operator {op}"), span_position(whole)))?;
+            let name =
+                operator_name(op).ok_or_else(|| unsupported(&format!("the operator {op}"), span_position(whole)))?;
             bound = bind_call(name, vec![bound, right_bound]).at(span_position(whole))?;
         }
         Ok(bound)
@@ -275,13 +280,15 @@ impl<'a> ExprBinder<'a> {
         }
     }
 
-    fn cast(&mut self, kind: CastKind, expr: &SqlExpr, data_type: &SqlType) -> Result<Expr> {
+    fn cast(&mut self, kind: &CastKind, expr: &SqlExpr, data_type: &SqlType) -> Result<Expr> {
         let target = match data_type {
             SqlType::Custom(name, text) if name.to_string() == FLINK_TYPE && text.len() == 1 => {
                 parse_type_text(&text[0])?
             }
-            other => return Err(unsupported(&format!("a cast to {other} written like this"), span_position(expr))
-                .hint("write CAST(x AS type)")),
+            other => {
+                return Err(unsupported(&format!("a cast to {other} written like this"), span_position(expr))
+                    .hint("write CAST(x AS type)"));
+            }
         };
         let bound = self.bind(expr)?;
         let safe = !matches!(kind, CastKind::Cast);

@@ -245,12 +245,14 @@ fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope
         debug_assert!(c.data_type.kind != TypeKind::Null || c.data_type.nullable, "NULL is nullable");
     }
     let columns = scope.columns.clone();
-    let node = RelNode::Join {
-        left: Box::new(left.0),
-        right: Box::new(right.0),
-        kind,
-        keys: Vec::new(),
-        condition: None,
-    };
+    let node =
+        RelNode::Join { left: Box::new(left.0), right: Box::new(right.0), kind, keys: Vec::new(), condition: None };
     (Rel { node, columns }, scope)
+}
+
+impl QueryBinder<'_> {
+    /// The columns of a table or view.
+    pub(crate) fn table_columns(&mut self, path: &Path) -> Result<Vec<RelColumn>> {
+        Ok(self.table(path)?.columns)
+    }
 }

@@ -6,8 +6,8 @@ use flott_expr::{bind_call, bind_cast};
 use flott_plan::Expr;
 use flott_plan::spec::{AggregateFunction, WindowProperty};
 use sqlparser::ast::{
-    DuplicateTreatment, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Spanned,
+    DuplicateTreatment, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Spanned,
 };
 
 use super::aggregate::{BoundAggregate, GroupResult};
@@ -18,8 +18,21 @@ use crate::diag::{At, place, position, unsupported};
 
 /// Aggregates of Flink that Flott does not have yet.
 const OTHER_AGGREGATES: &[&str] = &[
-    "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP", "COLLECT", "LISTAGG", "FIRST_VALUE",
-    "LAST_VALUE", "ARRAY_AGG", "JSON_OBJECTAGG", "JSON_ARRAYAGG", "APPROX_COUNT_DISTINCT", "PERCENTILE",
+    "STDDEV",
+    "STDDEV_POP",
+    "STDDEV_SAMP",
+    "VARIANCE",
+    "VAR_POP",
+    "VAR_SAMP",
+    "COLLECT",
+    "LISTAGG",
+    "FIRST_VALUE",
+    "LAST_VALUE",
+    "ARRAY_AGG",
+    "JSON_OBJECTAGG",
+    "JSON_ARRAYAGG",
+    "APPROX_COUNT_DISTINCT",
+    "PERCENTILE",
 ];
 
 /// Functions that need OVER.
@@ -65,10 +78,21 @@ pub(crate) fn has_aggregate(e: &SqlExpr) -> bool {
 fn children(e: &SqlExpr) -> Vec<&SqlExpr> {
     use SqlExpr as E;
     match e {
-        E::Nested(a) | E::IsNull(a) | E::IsNotNull(a) | E::IsTrue(a) | E::IsNotTrue(a) | E::IsFalse(a)
-        | E::IsNotFalse(a) | E::IsUnknown(a) | E::IsNotUnknown(a) => vec![a],
-        E::UnaryOp { expr, .. } | E::Cast { expr, .. } | E::Extract { expr, .. } | E::Ceil { expr, .. }
-        | E::Floor { expr, .. } | E::Trim { expr, .. } => vec![expr],
+        E::Nested(a)
+        | E::IsNull(a)
+        | E::IsNotNull(a)
+        | E::IsTrue(a)
+        | E::IsNotTrue(a)
+        | E::IsFalse(a)
+        | E::IsNotFalse(a)
+        | E::IsUnknown(a)
+        | E::IsNotUnknown(a) => vec![a],
+        E::UnaryOp { expr, .. }
+        | E::Cast { expr, .. }
+        | E::Extract { expr, .. }
+        | E::Ceil { expr, .. }
+        | E::Floor { expr, .. }
+        | E::Trim { expr, .. } => vec![expr],
         E::IsDistinctFrom(a, b) | E::IsNotDistinctFrom(a, b) => vec![a, b],
         E::Like { expr, pattern, .. } => vec![expr, pattern],
         E::Between { expr, low, high, .. } => vec![expr, low, high],
@@ -110,7 +134,9 @@ impl ExprBinder<'_> {
         let at = position(f.name.span());
         if f.over.is_some() || RANKING.contains(&name.as_str()) {
             let hint = match name.as_str() {
-                "ROW_NUMBER" => "Top-N and deduplication by ROW_NUMBER are not there yet: use MAX or MIN with GROUP BY where that will do",
+                "ROW_NUMBER" => {
+                    "Top-N and deduplication by ROW_NUMBER are not there yet: use MAX or MIN with GROUP BY where that will do"
+                }
                 _ => "use an aggregate with GROUP BY, or a window table function",
             };
             return Err(unsupported(&format!("{name} with OVER"), at).hint(hint));

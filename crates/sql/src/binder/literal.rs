@@ -92,8 +92,8 @@ pub(crate) fn typed_string(t: &TypedString) -> Result<Expr> {
         }
         SqlType::Timestamp(..) => {
             let precision = fraction_digits(text);
-            let value = parse_timestamp_units(text, precision)
-                .ok_or_else(|| bad("expected 'yyyy-MM-dd HH:mm:ss[.SSS]'"))?;
+            let value =
+                parse_timestamp_units(text, precision).ok_or_else(|| bad("expected 'yyyy-MM-dd HH:mm:ss[.SSS]'"))?;
             (value, TypeKind::Timestamp(precision))
         }
         other => return Err(unsupported(&format!("a literal of type {other}"), at)),
@@ -133,7 +133,12 @@ pub(crate) fn interval(i: &Interval, fallback: Option<Position>) -> Result<Expr>
     let bad = || {
         let units = last.filter(|l| *l != first).map_or(format!("{first:?}"), |l| format!("{first:?} TO {l:?}"));
         let error = Error::user("sql.literal", format!("'{text}' is not an interval of {}", units.to_uppercase()));
-        place(error.hint("as in INTERVAL '10' MINUTE, INTERVAL '1:30' HOUR TO MINUTE, INTERVAL '1 02:03:04.5' DAY TO SECOND"), at)
+        place(
+            error.hint(
+                "as in INTERVAL '10' MINUTE, INTERVAL '1:30' HOUR TO MINUTE, INTERVAL '1 02:03:04.5' DAY TO SECOND",
+            ),
+            at,
+        )
     };
     let last = last.ok_or_else(bad)?;
     let amount = interval_amount(&text, first, last).ok_or_else(bad)?;

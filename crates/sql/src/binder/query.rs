@@ -135,7 +135,9 @@ impl<'a> QueryBinder<'a> {
             SetExpr::Values(values) => self.values(values),
             SetExpr::SetOperation { op: SetOperator::Union, .. } => self.union(body),
             SetExpr::SetOperation { op, right, .. } => Err(unsupported(&op.to_string(), position(right.span()))),
-            SetExpr::Table(_) => Err(unsupported("TABLE t as a query", position(body.span())).hint("write SELECT * FROM t")),
+            SetExpr::Table(_) => {
+                Err(unsupported("TABLE t as a query", position(body.span())).hint("write SELECT * FROM t"))
+            }
             _ => Err(unsupported("this statement inside a query", position(body.span()))),
         }
     }
@@ -153,6 +155,7 @@ impl<'a> QueryBinder<'a> {
             chain.push((all, right.as_ref()));
             first = left;
         }
+        let last = chain.first().and_then(|(_, part)| position(part.span()));
         let mut inputs = vec![self.set_expr(first)?];
         for (all, part) in chain.into_iter().rev() {
             inputs.push(self.set_expr(part)?);
@@ -164,7 +167,10 @@ impl<'a> QueryBinder<'a> {
             let (head, last) = (&inputs[0], &inputs[inputs.len() - 1]);
             check_widths(head, last, position(part.span()))?;
         }
-        union_all(inputs, position(body.span()))
+        match inputs.len() {
+            1 => inputs.pop().ok_or_else(|| Error::bug("an empty UNION")),
+            _ => union_all(inputs, last.or_else(|| position(body.span()))),
+        }
     }
 
     fn values(&mut self, values: &Values) -> Result<Rel> {
@@ -238,9 +244,10 @@ fn union_all(inputs: Vec<Rel>, at: Option<Position>) -> Result<Rel> {
         let types: Vec<DataType> = inputs.iter().map(|r| r.columns[i].data_type.clone()).collect();
         let Some(common) = common_type(&types) else {
             let found = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-            let error = Error::user("sql.type", format!("column {} (`{}`) of UNION has no common type", i + 1, column.name))
-                .detail(format!("found {found}"))
-                .hint("CAST the columns to one type");
+            let error =
+                Error::user("sql.type", format!("column {} (`{}`) of UNION has no common type", i + 1, column.name))
+                    .detail(format!("found {found}"))
+                    .hint("CAST the columns to one type");
             return Err(place(error, at));
         };
         column.data_type = DataType { kind: common.kind, nullable: types.iter().any(|t| t.nullable) };

@@ -64,8 +64,9 @@ impl Scope {
             let qualifiers: Vec<&str> = self.qualifiers.iter().flatten().map(String::as_str).collect();
             let mut names: Vec<&str> = qualifiers;
             names.dedup();
-            let error = Error::user("sql.unknown-column", format!("there is no table or column `{}` here", first.value))
-                .hint(suggestion(&first.value, &names, 12));
+            let error =
+                Error::user("sql.unknown-column", format!("there is no table or column `{}` here", first.value))
+                    .hint(suggestion(&first.value, &names, 12));
             return Err(place(error, position(first.span)));
         }
         let i = self.find(first, &all, None)?;

@@ -59,7 +59,8 @@ impl QueryBinder<'_> {
             None | Some(Distinct::All) => Ok(sorted),
             Some(Distinct::On(_)) => Err(unsupported("DISTINCT ON", position(select.span()))),
             Some(Distinct::Distinct) if sorted.visible < sorted.rel.columns.len() => {
-                let error = Error::user("sql.order-by", "with SELECT DISTINCT, ORDER BY takes columns of the result only");
+                let error =
+                    Error::user("sql.order-by", "with SELECT DISTINCT, ORDER BY takes columns of the result only");
                 Err(place(error, order.first().and_then(|o| span_position(&o.expr))))
             }
             Some(Distinct::Distinct) => Ok(Sorted { rel: distinct(sorted.rel)?, ..sorted }),
@@ -124,7 +125,11 @@ fn bind_group(scope: &Scope, e: &SqlExpr, projection: &[SelectItem]) -> Result<E
     ExprBinder::new(scope, "GROUP BY").bind(e).map_err(|error| {
         let is_alias = matches!(e, SqlExpr::Identifier(name) if projection.iter().any(|item|
             matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == name.value)));
-        if is_alias { error.hint("GROUP BY does not see names given in the SELECT list: repeat the expression") } else { error }
+        if is_alias {
+            error.hint("GROUP BY does not see names given in the SELECT list: repeat the expression")
+        } else {
+            error
+        }
     })
 }
 
@@ -228,8 +233,8 @@ fn qualified_wildcard(scope: &Scope, name: &str, at: Option<Position>) -> Result
     }
     let mut names: Vec<&str> = scope.qualifiers.iter().flatten().map(String::as_str).collect();
     names.dedup();
-    let error = Error::user("sql.unknown-table", format!("there is no table `{name}` here"))
-        .hint(suggestion(name, &names, 12));
+    let error =
+        Error::user("sql.unknown-table", format!("there is no table `{name}` here")).hint(suggestion(name, &names, 12));
     Err(place(error, at))
 }
 

@@ -143,8 +143,9 @@ fn interval_ms(binder: &mut ExprBinder<'_>, e: &SqlExpr, at: Option<Position>) -
     match (&bound.kind, &bound.data_type.kind) {
         (ExprKind::Literal(Literal::Int(ms)), TypeKind::IntervalDayTime) => Ok(*ms),
         (_, kind) => {
-            let error = Error::user("sql.window", format!("expected a constant interval of days or less, found {kind}"))
-                .hint("as in INTERVAL '10' MINUTE");
+            let error =
+                Error::user("sql.window", format!("expected a constant interval of days or less, found {kind}"))
+                    .hint("as in INTERVAL '10' MINUTE");
             Err(place(error, at))
         }
     }
@@ -180,7 +181,8 @@ impl<'a> Arguments<'a> {
         let out = Arguments { by_parameter };
         for required in parameters.iter().filter(|p| **p != "OFFSET") {
             if out.get(required).is_none() {
-                let error = Error::user("sql.window", format!("{name} lacks {required}")).hint(format!("it is {}", signature()));
+                let error = Error::user("sql.window", format!("{name} lacks {required}"))
+                    .hint(format!("it is {}", signature()));
                 return Err(place(error, at));
             }
         }
@@ -218,9 +220,7 @@ impl QueryBinder<'_> {
         };
         let kind = match name.as_str() {
             "TUMBLE" => WindowKind::Tumble { size_ms: size("SIZE")?, offset_ms: size("OFFSET")? },
-            "HOP" => {
-                WindowKind::Hop { size_ms: size("SIZE")?, slide_ms: size("SLIDE")?, offset_ms: size("OFFSET")? }
-            }
+            "HOP" => WindowKind::Hop { size_ms: size("SIZE")?, slide_ms: size("SLIDE")?, offset_ms: size("OFFSET")? },
             _ => WindowKind::Session { gap_ms: size("GAP")? },
         };
         check_sizes(kind, at)?;
@@ -257,8 +257,9 @@ impl QueryBinder<'_> {
             SqlExpr::Subquery(query) => Ok((self.query(query)?, Vec::new())),
             SqlExpr::Nested(inner) => self.window_input(inner, f),
             other => {
-                let error = Error::user("sql.window", format!("{} takes TABLE and a name first, found `{other}`", f.name))
-                    .hint(format!("write TABLE {other}"));
+                let error =
+                    Error::user("sql.window", format!("{} takes TABLE and a name first, found `{other}`", f.name))
+                        .hint(format!("write TABLE {other}"));
                 Err(place(error, argument_position(other, f)))
             }
         }

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use sqlparser::ast::{
-    CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    Ident, ObjectName,
+    CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName,
 };
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -98,7 +98,12 @@ impl Dialect for FlinkDialect {
             Keyword::TABLE => Some(parse_table_argument(parser)),
             Keyword::CAST => Some(parse_cast(parser, CastKind::Cast)),
             Keyword::TRY_CAST => Some(parse_cast(parser, CastKind::TryCast)),
-            Keyword::FROM | Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::UNION | Keyword::THEN
+            Keyword::FROM
+            | Keyword::WHERE
+            | Keyword::GROUP
+            | Keyword::HAVING
+            | Keyword::UNION
+            | Keyword::THEN
             | Keyword::WHEN => {
                 let found = parser.peek_token();
                 Some(parser.expected("an expression", found))

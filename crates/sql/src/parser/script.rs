@@ -85,16 +85,15 @@ fn split(tokens: &[TokenWithSpan]) -> Result<Vec<std::ops::Range<usize>>> {
 fn in_statement_set(words: &[&Token]) -> bool {
     let words = if words.first().is_some_and(|t| is_word(t, "EXPLAIN")) { &words[1..] } else { words };
     let begins = |p: &[&str]| words.len() >= p.len() && p.iter().zip(words).all(|(a, b)| is_word(b, a));
-    (begins(&["EXECUTE", "STATEMENT", "SET"]) || begins(&["BEGIN", "STATEMENT", "SET"]) || begins(&["STATEMENT", "SET"]))
+    (begins(&["EXECUTE", "STATEMENT", "SET"])
+        || begins(&["BEGIN", "STATEMENT", "SET"])
+        || begins(&["STATEMENT", "SET"]))
         && !words.last().is_some_and(|t| is_word(t, "END"))
 }
 
 fn parse_one(text: &str, lines: &LineIndex, tokens: &[TokenWithSpan]) -> Result<ParsedStatement> {
-    let tokens: Vec<TokenWithSpan> = tokens
-        .iter()
-        .filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF))
-        .cloned()
-        .collect();
+    let tokens: Vec<TokenWithSpan> =
+        tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).cloned().collect();
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return Err(Error::bug("an empty statement was not skipped"));
     };
@@ -142,7 +141,10 @@ fn innermost(tokens: &[TokenWithSpan], end: Location, furthest: usize) -> Option
             Ok(_) if parser.peek_token_ref().token != Token::EOF => {
                 let found = parser.peek_token();
                 let position = location(found.span.start);
-                Some(place(Error::user("sql.parse", format!("expected the end of the query, found: {found}")), position))
+                Some(place(
+                    Error::user("sql.parse", format!("expected the end of the query, found: {found}")),
+                    position,
+                ))
             }
             Ok(_) => None,
         }
@@ -211,7 +213,9 @@ fn guard(tokens: &[TokenWithSpan]) -> Result<()> {
                 Keyword::END => cases = cases.saturating_sub(1),
                 Keyword::AND | Keyword::OR | Keyword::NOT => chain += 1,
                 Keyword::UNION | Keyword::JOIN => relations += 1,
-                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::ON | Keyword::THEN | Keyword::ELSE => chain = 0,
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::ON | Keyword::THEN | Keyword::ELSE => {
+                    chain = 0
+                }
                 _ => {}
             },
             Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod | Token::StringConcat => {
@@ -223,7 +227,8 @@ fn guard(tokens: &[TokenWithSpan]) -> Result<()> {
             return Err(too_deep(t));
         }
         if chain > CHAIN_MAX || relations > CHAIN_MAX {
-            let error = Error::user("sql.too-deep", format!("an expression or query chains more than {CHAIN_MAX} operators"));
+            let error =
+                Error::user("sql.too-deep", format!("an expression or query chains more than {CHAIN_MAX} operators"));
             return Err(place(error.hint("use IN (…), parentheses or several statements"), location(t.span.start)));
         }
     }

@@ -18,7 +18,8 @@ pub(crate) struct StatementParser<'p, 's> {
 
 /// Statements of Flink that Flott does not have, by their first word.
 const UNSUPPORTED: &[&str] = &[
-    "ALTER", "ANALYZE", "CALL", "COMPILE", "DELETE", "LOAD", "MERGE", "TRUNCATE", "UNLOAD", "UPDATE", "STOP", "ADD", "REMOVE",
+    "ALTER", "ANALYZE", "CALL", "COMPILE", "DELETE", "LOAD", "MERGE", "TRUNCATE", "UNLOAD", "UPDATE", "STOP", "ADD",
+    "REMOVE",
 ];
 
 impl<'p, 's> StatementParser<'p, 's> {
@@ -72,7 +73,7 @@ impl<'p, 's> StatementParser<'p, 's> {
                     self.words(&["STATEMENT"])?;
                 }
                 self.words(&["SET"])?;
-                self.parser.consume_token(&Token::SemiColon);
+                let _ = self.parser.consume_token(&Token::SemiColon);
                 self.word("BEGIN");
                 self.statement_set()
             }
@@ -90,8 +91,10 @@ impl<'p, 's> StatementParser<'p, 's> {
             ),
             other if UNSUPPORTED.contains(&other) => self.fail(&format!("{other} is not supported yet"), &first),
             other => {
-                let known = ["SELECT", "CREATE", "DROP", "INSERT", "EXECUTE", "SET", "RESET", "SHOW", "DESCRIBE",
-                    "EXPLAIN", "WITH", "VALUES"];
+                let known = [
+                    "SELECT", "CREATE", "DROP", "INSERT", "EXECUTE", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN",
+                    "WITH", "VALUES",
+                ];
                 let near = crate::diag::nearest(other, known).map(|n| format!("; did you mean {n}?"));
                 let near = near.unwrap_or_else(|| format!("; a statement begins with one of {}", known.join(", ")));
                 self.fail(&format!("no statement begins with `{}`{near}", word.value), &first)
@@ -171,8 +174,7 @@ impl<'p, 's> StatementParser<'p, 's> {
     fn create_view(&mut self) -> Result<Statement, ParserError> {
         let if_not_exists = self.if_not_exists()?;
         let name = self.path()?;
-        let columns =
-            if self.parser.peek_token_ref().token == Token::LParen { self.names()? } else { Vec::new() };
+        let columns = if self.parser.peek_token_ref().token == Token::LParen { self.names()? } else { Vec::new() };
         if self.word("COMMENT") {
             self.string()?;
         }
@@ -336,7 +338,7 @@ impl<'p, 's> StatementParser<'p, 's> {
                     }
                     break;
                 }
-                self.parser.consume_token(&Token::Comma);
+                let _ = self.parser.consume_token(&Token::Comma);
             }
         }
         let token = self.parser.peek_token();

@@ -84,9 +84,29 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
             return error(format!("type {name} is not supported yet"), &token);
         }
         _ => {
-            let names = ["BOOLEAN", "TINYINT", "SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL", "CHAR",
-                "VARCHAR", "STRING", "BINARY", "VARBINARY", "BYTES", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP_LTZ",
-                "ARRAY", "MAP", "ROW"];
+            let names = [
+                "BOOLEAN",
+                "TINYINT",
+                "SMALLINT",
+                "INT",
+                "BIGINT",
+                "FLOAT",
+                "DOUBLE",
+                "DECIMAL",
+                "CHAR",
+                "VARCHAR",
+                "STRING",
+                "BINARY",
+                "VARBINARY",
+                "BYTES",
+                "DATE",
+                "TIME",
+                "TIMESTAMP",
+                "TIMESTAMP_LTZ",
+                "ARRAY",
+                "MAP",
+                "ROW",
+            ];
             let alias = match name.as_str() {
                 "TEXT" => Some("STRING"),
                 "LONG" | "INT8" => Some("BIGINT"),

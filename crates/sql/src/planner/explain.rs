@@ -65,10 +65,8 @@ pub(crate) fn describe(rel: &Rel) -> String {
                 JoinKind::Inner => "InnerJoin",
                 JoinKind::Left => "LeftOuterJoin",
             };
-            let mut parts: Vec<String> = keys
-                .iter()
-                .map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name))
-                .collect();
+            let mut parts: Vec<String> =
+                keys.iter().map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name)).collect();
             parts.extend(condition.iter().map(|c| expr(c, &rel.columns)));
             let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
@@ -206,12 +204,14 @@ pub(crate) fn expr(e: &Expr, columns: &[RelColumn]) -> String {
             format!("{}({} AS {})", if *safe { "TRY_CAST" } else { "CAST" }, text(input), e.data_type.kind)
         }
         ExprKind::Call { function, args } => match args.as_slice() {
-            [a, b] if !function.contains(char::is_alphabetic)
-                || matches!(function.as_str(), "AND" | "OR" | "LIKE" | "NOT LIKE") =>
+            [a, b]
+                if !function.contains(char::is_alphabetic)
+                    || matches!(function.as_str(), "AND" | "OR" | "LIKE" | "NOT LIKE") =>
             {
                 format!("({} {function} {})", text(a), text(b))
             }
             [a] if function.starts_with("IS ") => format!("{} {function}", text(a)),
+            [a, b] if function.starts_with("IS ") => format!("({} {function} {})", text(a), text(b)),
             args => format!("{function}({})", args.iter().map(text).collect::<Vec<_>>().join(", ")),
         },
         ExprKind::Case { branches, otherwise } => {
@@ -236,6 +236,16 @@ fn literal(l: &Literal, kind: &TypeKind) -> String {
             flott_core::text::format_decimal(*d, *scale, &mut out);
             out
         }
+        (Literal::Int(days), TypeKind::Date) => {
+            let mut out = String::new();
+            flott_core::text::format_date(*days, &mut out);
+            out
+        }
+        (Literal::Int(value), TypeKind::Timestamp(p)) => {
+            let mut out = String::new();
+            flott_core::text::format_timestamp(*value, *p, &mut out);
+            out
+        }
         (l, _) => l.to_string(),
     }
 }
@@ -250,7 +260,7 @@ pub(crate) fn tree(roots: &[(String, Phys, Partitioner)], changelog: bool) -> St
         let mode = if changelog { ", changelogMode=[NONE]" } else { "" };
         out.push_str(&with_mode(sink, mode));
         out.push('\n');
-        node(&mut out, phys, partitioner, "", changelog);
+        node(&mut out, phys, partitioner, ("", true), changelog);
     }
     out.truncate(out.trim_end().len());
     out
@@ -264,8 +274,8 @@ fn with_mode(text: &str, mode: &str) -> String {
     }
 }
 
-fn node(out: &mut String, phys: &Phys, partitioner: &Partitioner, indent: &str, changelog: bool) {
-    let mode = if changelog { format!(", changelogMode={}", phys.changes.text().replace("[", "[").replace(" ", "")) } else { String::new() };
+fn node(out: &mut String, phys: &Phys, partitioner: &Partitioner, place: (&str, bool), changelog: bool) {
+    let mode = if changelog { format!(", changelogMode={}", phys.changes.text()) } else { String::new() };
     let exchange = match partitioner {
         Partitioner::Hash(keys) => Some(format!("hash[{}]", names(keys, &phys.columns))),
         Partitioner::Global => Some("single".to_owned()),
@@ -273,22 +283,21 @@ fn node(out: &mut String, phys: &Phys, partitioner: &Partitioner, indent: &str, 
         Partitioner::Broadcast => Some("broadcast".to_owned()),
         Partitioner::Forward => None,
     };
-    let mut indent = indent.to_owned();
-    if let Some(e) = exchange {
-        let _ = writeln!(out, "{indent}+- Exchange(distribution=[{e}]{mode})");
-        indent.push_str("   ");
-    }
-    let _ = writeln!(out, "{indent}+- {}", with_mode(&phys.text, &mode));
-    let last = phys.inputs.len().saturating_sub(1);
-    for (i, (input, p)) in phys.inputs.iter().enumerate() {
-        let bar = if i == last { "   " } else { "|  " };
-        let start = out.len();
-        node(out, input, p, &format!("{indent}{bar}"), changelog);
-        // The branch's own corner hangs from the bar of its siblings.
-        if i != last {
-            let corner = format!("{indent}:  ");
-            let branch = out.split_off(start).replace(&format!("{indent}{bar}"), &corner);
-            out.push_str(&branch.replacen(&format!("{indent}:  +- "), &format!("{indent}:- "), 1).replace("\n", "\n"));
+    let (prefix, last) = place;
+    let corner = if last { "+- " } else { ":- " };
+    let mut below = format!("{prefix}{}", if last { "   " } else { ":  " });
+    match exchange {
+        Some(e) => {
+            let _ = writeln!(out, "{prefix}{corner}Exchange(distribution=[{e}]{mode})");
+            let _ = writeln!(out, "{below}+- {}", with_mode(&phys.text, &mode));
+            below.push_str("   ");
         }
+        None => {
+            let _ = writeln!(out, "{prefix}{corner}{}", with_mode(&phys.text, &mode));
+        }
+    }
+    let count = phys.inputs.len();
+    for (i, (input, p)) in phys.inputs.iter().enumerate() {
+        node(out, input, p, (&below, i + 1 == count), changelog);
     }
 }

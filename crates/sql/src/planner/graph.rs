@@ -68,8 +68,9 @@ impl<'a> GraphBuilder<'a> {
         if let Some(position) = position
             && !bounded
         {
-            let error = Error::user("sql.unbounded", "ORDER BY and LIMIT need an input that ends, and this one does not")
-                .hint("leave them out, or read from a bounded source");
+            let error =
+                Error::user("sql.unbounded", "ORDER BY and LIMIT need an input that ends, and this one does not")
+                    .hint("leave them out, or read from a bounded source");
             return Err(place(error, position));
         }
         let node = self.graph.add(StreamNode {
@@ -101,8 +102,7 @@ impl<'a> GraphBuilder<'a> {
     fn values(&mut self, rows: &[Vec<Expr>], phys: &Phys) -> Result<(NodeId, bool)> {
         let columns = plan_columns(&phys.columns);
         let source = ValuesSource::new(rows.to_vec(), columns.clone(), &self.zone)?;
-        let node =
-            SourceNode { source: Arc::new(source), transform: None, watermarks: WatermarkOptions::default() };
+        let node = SourceNode { source: Arc::new(source), transform: None, watermarks: WatermarkOptions::default() };
         Ok((self.source("Values".to_owned(), node, columns, Some(1)), true))
     }
 
@@ -159,7 +159,13 @@ impl<'a> GraphBuilder<'a> {
             return Ok(None);
         }
         let physical: Vec<Column> = given.iter().map(|&i| table.connector_column(i)).collect();
-        Ok(Some(SourceTransformSpec { physical, projection, output: output.to_vec(), watermark, zone: self.zone.clone() }))
+        Ok(Some(SourceTransformSpec {
+            physical,
+            projection,
+            output: output.to_vec(),
+            watermark,
+            zone: self.zone.clone(),
+        }))
     }
 
     fn watermark_options(&self, table: &Table) -> Result<WatermarkOptions> {
@@ -171,7 +177,10 @@ impl<'a> GraphBuilder<'a> {
             })
         };
         let idle = duration("scan.watermark.idle-timeout")?.or(self.config.duration_ms(keys::SOURCE_IDLE_TIMEOUT));
-        let alignment = match (table.options.get("scan.watermark.alignment.group"), duration("scan.watermark.alignment.max-drift")?) {
+        let alignment = match (
+            table.options.get("scan.watermark.alignment.group"),
+            duration("scan.watermark.alignment.max-drift")?,
+        ) {
             (Some(group), Some(max_drift_ms)) => Some(WatermarkAlignment { group: group.clone(), max_drift_ms }),
             _ => None,
         };

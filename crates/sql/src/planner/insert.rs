@@ -20,10 +20,8 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     };
     let schemas = |error: Error| {
         let query: Vec<String> = rel.columns.iter().map(|c| format!("{}: {}", c.name, c.data_type)).collect();
-        let expected: Vec<String> = targets
-            .iter()
-            .map(|&i| format!("{}: {}", table.columns[i].name, table.columns[i].data_type))
-            .collect();
+        let expected: Vec<String> =
+            targets.iter().map(|&i| format!("{}: {}", table.columns[i].name, table.columns[i].data_type)).collect();
         let detail = format!("query schema: [{}]; sink schema: [{}]", query.join(", "), expected.join(", "));
         place(error.detail(detail), insert.table.position)
     };
@@ -32,7 +30,11 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
         schemas(Error::user("sql.insert", message))
     };
     if rel.columns.len() != targets.len() {
-        let cause = format!("different number of columns, {} from the query and {} in the sink", rel.columns.len(), targets.len());
+        let cause = format!(
+            "different number of columns, {} from the query and {} in the sink",
+            rel.columns.len(),
+            targets.len()
+        );
         return Err(mismatch(cause));
     }
     let given = rel.identity();
@@ -64,8 +66,10 @@ fn named_columns(table: &Table, sink: &[usize], names: &[Name]) -> Result<Vec<us
     for name in names {
         let Some(&i) = sink.iter().find(|&&i| table.columns[i].name == name.value) else {
             let all: Vec<&str> = sink.iter().map(|&i| table.columns[i].name.as_str()).collect();
-            let error =
-                Error::user("sql.unknown-column", format!("table `{}` has no column `{}` to write", table.name, name.value));
+            let error = Error::user(
+                "sql.unknown-column",
+                format!("table `{}` has no column `{}` to write", table.name, name.value),
+            );
             return Err(place(error.hint(suggestion(&name.value, &all, 16)), name.position));
         };
         if out.contains(&i) {

@@ -19,11 +19,11 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let projection: Vec<Expr> = projection.iter().map(constant_fold).collect();
             if !projection.iter().all(is_deterministic) {
                 let input = push(*input, filter.into_iter().flat_map(conjuncts).collect());
-                return above(calc(input, None, projection, columns), filters);
+                return above(fold_values(calc(input, None, projection, columns)), filters);
             }
             let down = filters.iter().map(|f| f.replace_columns(&|i| projection[i].clone()));
             let all = filter.into_iter().flat_map(conjuncts).chain(down).collect();
-            calc(push(*input, folded(all)), None, projection, columns)
+            fold_values(calc(push(*input, folded(all)), None, projection, columns))
         }
         RelNode::Join { left, right, kind, condition, .. } => {
             push_join(*left, *right, kind, condition, columns, filters)
@@ -57,7 +57,28 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let input = Box::new(push(*input, Vec::new()));
             above(Rel { node: RelNode::Sort { input, keys, offset, limit, position }, columns }, filters)
         }
-        node @ (RelNode::Scan { .. } | RelNode::Values { .. }) => above(Rel { node, columns }, filters),
+        RelNode::Values { rows } => {
+            let rows = rows.iter().map(|r| r.iter().map(constant_fold).collect()).collect();
+            above(Rel { node: RelNode::Values { rows }, columns }, filters)
+        }
+        node @ RelNode::Scan { .. } => above(Rel { node, columns }, filters),
+    }
+}
+
+/// A projection of literal rows is literal rows.
+fn fold_values(rel: Rel) -> Rel {
+    match rel.node {
+        RelNode::Calc { input, filter: None, projection }
+            if !projection.is_empty() && matches!(input.node, RelNode::Values { .. }) =>
+        {
+            let RelNode::Values { rows } = input.node else { unreachable!("checked by the guard") };
+            let project = |row: Vec<Expr>| {
+                projection.iter().map(|e| constant_fold(&e.replace_columns(&|i| row[i].clone()))).collect()
+            };
+            let rows = rows.into_iter().map(project).collect();
+            Rel { node: RelNode::Values { rows }, columns: rel.columns }
+        }
+        node => Rel { node, columns: rel.columns },
     }
 }
 
@@ -89,11 +110,7 @@ fn above(rel: Rel, filters: Vec<Expr>) -> Rel {
 
 /// Constants folded; what is always TRUE goes away.
 fn folded(filters: Vec<Expr>) -> Vec<Expr> {
-    filters
-        .iter()
-        .map(constant_fold)
-        .filter(|f| !matches!(f.kind, ExprKind::Literal(Literal::Boolean(true))))
-        .collect()
+    filters.iter().map(constant_fold).filter(|f| !matches!(f.kind, ExprKind::Literal(Literal::Boolean(true)))).collect()
 }
 
 /// One side of a join while keys are looked for.

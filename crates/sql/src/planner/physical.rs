@@ -67,8 +67,13 @@ pub(crate) struct Phys {
 /// What an operator is.
 #[derive(Clone, Debug)]
 pub(crate) enum PhysKind {
-    Scan { table: Arc<Table>, fields: Vec<usize> },
-    Values { rows: Vec<Vec<Expr>> },
+    Scan {
+        table: Arc<Table>,
+        fields: Vec<usize>,
+    },
+    Values {
+        rows: Vec<Vec<Expr>>,
+    },
     Spec(OperatorSpec),
     /// A sort with its place, to refuse unbounded inputs.
     Sort(OperatorSpec, Option<Position>),

@@ -95,13 +95,7 @@ pub(crate) enum RelNode {
     /// Output: group columns, aggregates.
     Aggregate { input: Box<Rel>, group: Vec<usize>, aggregates: Vec<RelAggregate> },
     /// Output: left columns, right columns. Keys are filled by the optimiser from the condition.
-    Join {
-        left: Box<Rel>,
-        right: Box<Rel>,
-        kind: JoinKind,
-        keys: Vec<(usize, usize)>,
-        condition: Option<Expr>,
-    },
+    Join { left: Box<Rel>, right: Box<Rel>, kind: JoinKind, keys: Vec<(usize, usize)>, condition: Option<Expr> },
     /// UNION ALL.
     Union { inputs: Vec<Rel> },
     /// ORDER BY, OFFSET, LIMIT.
@@ -138,10 +132,9 @@ impl Rel {
 pub(crate) fn derived_column(input: &[RelColumn], expr: &Expr, name: &str) -> RelColumn {
     let mut column = match &expr.kind {
         ExprKind::Column(i) => input[*i].renamed(name),
-        ExprKind::Call { function, .. } if function == "PROCTIME" => RelColumn {
-            time: Some(TimeAttribute::Proctime),
-            ..RelColumn::new(name, expr.data_type.clone())
-        },
+        ExprKind::Call { function, .. } if function == "PROCTIME" => {
+            RelColumn { time: Some(TimeAttribute::Proctime), ..RelColumn::new(name, expr.data_type.clone()) }
+        }
         _ => RelColumn::new(name, expr.data_type.clone()),
     };
     column.data_type = expr.data_type.clone();

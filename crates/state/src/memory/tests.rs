@@ -133,7 +133,7 @@ fn foreign_handles_are_refused_with_a_reason() {
     other_format.format.1 += 1;
     assert_eq!(try_restore(&other_format, &chunks).err().unwrap().code(), "state.format");
     let mut b = MemoryStateBackend::new(ALL, GROUPS * 2, ManualClock::at(0));
-    assert_eq!(b.restore(&[handle.clone()], &chunks).unwrap_err().code(), "state.max_parallelism");
+    assert_eq!(b.restore(std::slice::from_ref(&handle), &chunks).unwrap_err().code(), "state.max_parallelism");
     let twice = [handle.clone(), handle.clone()];
     assert_eq!(backend().restore(&twice, &chunks).unwrap_err().kind(), ErrorKind::Corrupt, "the same keys twice");
     let mut no_chunks = handle;
@@ -256,48 +256,4 @@ fn unregistered_tables_can_be_dropped() {
     let less = store(&mut b, 2, &chunks);
     assert!(less.state_bytes * 3 < handle.state_bytes);
     assert_eq!(try_restore(&less, &chunks).unwrap().unregistered_tables(), ["arows"]);
-}
-
-#[test]
-fn zz_perf() {
-    use std::time::Instant;
-    let chunks = MemoryChunks::new();
-    let mut b = backend();
-    let rows = b.register(&table("rows", TableKind::Rows { width: 24 }, None)).unwrap();
-    let n = 12_500_000u64;
-    let batches: Vec<KeyBatch> = (0..n / 4096).map(|i| keys(i * 4096..(i + 1) * 4096)).collect();
-    let mut slots = Vec::new();
-    let t = Instant::now();
-    for k in &batches { b.rows(rows).resolve(&[0], k, true, &mut slots).unwrap(); }
-    eprintln!("create {} ns/row", t.elapsed().as_nanos() as u64 / n);
-    let t = Instant::now();
-    for k in &batches { b.rows(rows).resolve(&[0], k, false, &mut slots).unwrap(); }
-    eprintln!("find all {} ns/row", t.elapsed().as_nanos() as u64 / n);
-    let t = Instant::now();
-    for _ in 0..30 { for k in &batches[..100] { b.rows(rows).resolve(&[0], k, true, &mut slots).unwrap(); } }
-    eprintln!("find hot {} ns/row", t.elapsed().as_nanos() as u64 / (30 * 409600));
-    let t = Instant::now();
-    let cut = b.snapshot(CheckpointId(1)).unwrap().unwrap();
-    eprintln!("cut {:?}", t.elapsed());
-    let t = Instant::now();
-    let h = cut.write(&chunks).unwrap();
-    eprintln!("write {:?} of {} MB in {} chunks", t.elapsed(), h.state_bytes >> 20, h.chunks.len());
-    let t = Instant::now();
-    for k in &batches[..100] { b.rows(rows).resolve(&[0], k, true, &mut slots).unwrap(); b.rows(rows).update(&slots, &mut |_, r| r[0] += 1) }
-    eprintln!("update after cut {} ns/row", t.elapsed().as_nanos() as u64 / 409600);
-    let t = Instant::now();
-    for k in &batches[..100] { b.rows(rows).resolve(&[0], k, true, &mut slots).unwrap(); b.rows(rows).update(&slots, &mut |_, r| r[0] += 1) }
-    eprintln!("update again {} ns/row", t.elapsed().as_nanos() as u64 / 409600);
-    let t = Instant::now();
-    let r = try_restore(&h, &chunks).unwrap();
-    eprintln!("restore {:?}", t.elapsed());
-    drop(r);
-    let v = b.register(&table("v", TableKind::Values, None)).unwrap();
-    let t = Instant::now();
-    for k in &batches[..100] { for i in 0..k.len() { b.values(v).put(0, k.groups[i], k.key(i), b"12345678").unwrap(); } }
-    eprintln!("value put {} ns", t.elapsed().as_nanos() as u64 / 409600);
-    let mut vals = Vec::new();
-    let t = Instant::now();
-    for k in &batches[..100] { b.values(v).get_batch(0, k, &mut vals).unwrap(); }
-    eprintln!("value get {} ns", t.elapsed().as_nanos() as u64 / 409600);
 }

@@ -28,6 +28,9 @@ pub(crate) struct Entry {
     pub(crate) expires_at_ms: i64,
 }
 
+/// Takes key group, composite key and value.
+type Visit<'a> = dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<()> + 'a;
+
 /// Entries of a key group, by composite key.
 pub(crate) type Entries = OrdMap<SmallKey, Entry>;
 
@@ -220,7 +223,7 @@ impl OrderedStore {
         }
     }
 
-    fn visit(&self, f: &mut dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn visit(&self, f: &mut Visit<'_>) -> Result<()> {
         let now = self.now_ms();
         for (group, entries) in self.key_groups.iter().zip(&self.groups) {
             for (key, entry) in entries.entries.iter() {

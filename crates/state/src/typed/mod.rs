@@ -63,6 +63,13 @@ pub struct StateDescriptor {
     pub ttl: Option<Ttl>,
 }
 
+impl From<&str> for StateDescriptor {
+    /// A state without expiry.
+    fn from(name: &str) -> Self {
+        StateDescriptor::new(name)
+    }
+}
+
 impl StateDescriptor {
     /// A state without expiry.
     pub fn new(name: impl Into<String>) -> Self {

@@ -26,7 +26,8 @@ pub(super) type Convert = Box<dyn Fn(&ArrayRef, &EvalContext) -> Result<ArrayRef
 
 /// The kernel of CAST from one type to another; `safe`: NULL instead of an error.
 pub(crate) fn kernel(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Compiled> {
-    let fallible = !safe && (from.is_string() && !to.is_string());
+    let fallible =
+        !safe && !to.is_string() && (from.is_string() || matches!(from, TypeKind::Row(_) | TypeKind::Array(_)));
     let convert = converter(from, to, safe)?;
     Ok(Compiled { kernel: Box::new(move |args, _, ctx| convert(args[0].array(), ctx)), fallible })
 }

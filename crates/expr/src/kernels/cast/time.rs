@@ -26,7 +26,7 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
             Box::new(move |a, ctx| {
                 let days = a.as_primitive::<Date32Type>();
                 let out = days.unary::<_, Int64Type>(|d| {
-                    let local = i64::from(d) * DAY_S * per_second;
+                    let local = (i64::from(d) * DAY_S).wrapping_mul(per_second);
                     if to_zone { to_instant(ctx.zone, local, per_second) } else { local }
                 });
                 from_longs(&(Arc::new(out) as ArrayRef), &target)

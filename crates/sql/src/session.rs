@@ -1,0 +1,395 @@
+//! A session: catalog, options, and what each statement comes to. Runs no job.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flott_core::config::{Configuration, Notice};
+use flott_core::registry::Registry;
+use flott_core::sink::{ChangelogMode, Sink};
+use flott_core::source::SourceTransformFactory;
+use flott_core::types::Column;
+use flott_core::{Error, Result};
+use flott_plan::spec::{OperatorSpec, SourceTransformSpec};
+use flott_plan::{Partitioner, StreamGraph};
+
+use crate::binder::QueryBinder;
+use crate::catalog::{Catalog, CatalogObject, full_name};
+use crate::ddl;
+use crate::diag::place;
+use crate::parser::ast::{Insert, ParsedStatement, Path, Statement};
+use crate::parser::parse_script;
+use crate::planner::graph::GraphBuilder;
+use crate::planner::physical::{Phys, PhysKind, PhysicalPlanner, updating_node};
+use crate::planner::rel::{Rel, plan_columns};
+use crate::planner::{explain, insert, optimise, prune, scan};
+use crate::show;
+
+/// What planning needs from the rest of the process.
+#[derive(Clone)]
+pub struct PlanServices {
+    /// The connectors.
+    pub registry: Registry,
+    /// Makes the transform of a source: computed columns and watermarks.
+    pub source_transform: fn(&SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactory>>,
+}
+
+/// What a query gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryInfo {
+    /// Columns of the result.
+    pub columns: Vec<Column>,
+    /// Which changes the result holds.
+    pub mode: ChangelogMode,
+}
+
+/// What a statement comes to.
+pub enum Planned {
+    /// It is done: DDL, SET, RESET.
+    Done {
+        /// A sentence for the user.
+        message: Option<String>,
+        /// What SET had to say.
+        notices: Vec<Notice>,
+    },
+    /// Rows that are there already: SHOW, DESCRIBE, EXPLAIN, SET without arguments.
+    Rows {
+        /// Names of the columns.
+        columns: Vec<String>,
+        /// The rows; `None` is NULL.
+        rows: Vec<Vec<Option<String>>>,
+    },
+    /// A job to run.
+    Job {
+        /// The job.
+        graph: StreamGraph,
+        /// For SELECT: its result, which goes to the caller's sink.
+        query: Option<QueryInfo>,
+        /// Tables written.
+        insert_tables: Vec<String>,
+        /// Whether it ends by itself.
+        bounded: bool,
+        /// What the user should know.
+        warnings: Vec<String>,
+    },
+}
+
+/// The statements of a script, in order.
+#[derive(Clone, Debug)]
+pub struct Script {
+    statements: VecDeque<ParsedStatement>,
+}
+
+impl Script {
+    /// The next statement.
+    pub fn next_statement(&mut self) -> Result<Option<ParsedStatement>> {
+        Ok(self.statements.pop_front())
+    }
+}
+
+impl Iterator for Script {
+    type Item = ParsedStatement;
+    fn next(&mut self) -> Option<ParsedStatement> {
+        self.statements.pop_front()
+    }
+}
+
+/// Catalog and options of one user.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(crate) catalog: Catalog,
+    config: Configuration,
+    initial: Configuration,
+}
+
+/// A root of a job: what it feeds, its operators, how rows get there.
+struct Root {
+    label: String,
+    phys: Phys,
+    partitioner: Partitioner,
+    parallelism: Option<u32>,
+}
+
+impl Session {
+    /// A session with an empty catalog. RESET goes back to `config`.
+    pub fn new(config: Configuration) -> Self {
+        Session { catalog: Catalog::default(), initial: config.clone(), config }
+    }
+
+    /// The session's options.
+    pub fn config(&self) -> &Configuration {
+        &self.config
+    }
+
+    /// Tables and views.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The statements of a script. A syntax error anywhere is reported before anything runs.
+    pub fn parse_script(&self, text: &str) -> Result<Script> {
+        Ok(Script { statements: parse_script(text)?.into() })
+    }
+
+    /// Carries out a statement, or plans its job. `collect` makes the sink of a SELECT's result.
+    pub fn plan(
+        &mut self,
+        statement: &ParsedStatement,
+        services: &PlanServices,
+        collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
+    ) -> Result<Planned> {
+        self.statement(&statement.kind, services, collect).map_err(|e| e.at(statement.position))
+    }
+
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        services: &PlanServices,
+        collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
+    ) -> Result<Planned> {
+        let done = |message: String| Ok(Planned::Done { message: Some(message), notices: Vec::new() });
+        match statement {
+            Statement::CreateTable(create) => {
+                let name = Catalog::local_name(&create.name)?.to_owned();
+                if !self.may_create(&create.name, &name, create.if_not_exists)? {
+                    return done(format!("Table {} exists already.", full_name(&name)));
+                }
+                let table = ddl::table(create, &name, &services.registry)?;
+                self.catalog.insert(&name, CatalogObject::Table(Arc::new(table)));
+                done(format!("Table {} has been created.", full_name(&name)))
+            }
+            Statement::CreateView(create) => {
+                let name = Catalog::local_name(&create.name)?.to_owned();
+                if !self.may_create(&create.name, &name, create.if_not_exists)? {
+                    return done(format!("View {} exists already.", full_name(&name)));
+                }
+                let view = ddl::view(create, &name, &self.catalog)?;
+                self.catalog.insert(&name, CatalogObject::View(view));
+                done(format!("View {} has been created.", full_name(&name)))
+            }
+            Statement::Drop { view, if_exists, name } => self.drop(*view, *if_exists, name),
+            Statement::Set(None) => {
+                let rows = self.config.iter_redacted().map(|(k, v)| vec![Some(k.to_owned()), Some(v.to_owned())]);
+                Ok(Planned::Rows { columns: vec!["key".into(), "value".into()], rows: rows.collect() })
+            }
+            Statement::Set(Some((key, value))) => {
+                let notices = self.config.set(key, value)?;
+                Ok(Planned::Done { message: None, notices })
+            }
+            Statement::Reset(None) => {
+                self.config = self.initial.clone();
+                Ok(Planned::Done { message: None, notices: Vec::new() })
+            }
+            Statement::Reset(Some(key)) => {
+                self.config.reset(key)?;
+                let before = self.initial.raw(key).map(str::to_owned);
+                let notices = before.map(|v| self.config.set(key, &v)).transpose()?.unwrap_or_default();
+                Ok(Planned::Done { message: None, notices })
+            }
+            Statement::Show(what) => show::show(&self.catalog, what),
+            Statement::Describe(path) => show::describe(&self.catalog, path),
+            Statement::Explain { changelog_mode, statement } => self.explain(statement, *changelog_mode, services),
+            Statement::Query(_) => {
+                let roots = self.roots(statement, services)?;
+                self.query_job(roots, services, collect)
+            }
+            Statement::Insert(i) => self.insert_job(std::slice::from_ref(i), services),
+            Statement::StatementSet(inserts) => self.insert_job(inserts, services),
+        }
+    }
+
+    /// Whether the name is free; taken names are an error unless IF NOT EXISTS is given.
+    fn may_create(&self, path: &Path, name: &str, if_not_exists: bool) -> Result<bool> {
+        if !self.catalog.contains(name) {
+            return Ok(true);
+        }
+        if if_not_exists {
+            return Ok(false);
+        }
+        let error = Error::user("sql.exists", format!("there is a table or view `{name}` already"))
+            .hint("DROP it first, choose another name, or say IF NOT EXISTS");
+        Err(place(error, path.position))
+    }
+
+    fn drop(&mut self, view: bool, if_exists: bool, path: &Path) -> Result<Planned> {
+        let name = Catalog::local_name(path)?.to_owned();
+        let kind = if view { "View" } else { "Table" };
+        if if_exists && !self.catalog.contains(&name) {
+            let message = Some(format!("{kind} {} does not exist.", full_name(&name)));
+            return Ok(Planned::Done { message, notices: Vec::new() });
+        }
+        match (self.catalog.get(path)?, view) {
+            (CatalogObject::Table(_), true) => {
+                let error = Error::user("sql.drop", format!("`{name}` is a table")).hint("write DROP TABLE");
+                return Err(place(error, path.position));
+            }
+            (CatalogObject::View(_), false) => {
+                let error = Error::user("sql.drop", format!("`{name}` is a view")).hint("write DROP VIEW");
+                return Err(place(error, path.position));
+            }
+            _ => {}
+        }
+        self.catalog.remove(&name);
+        let message = Some(format!("{kind} {} has been dropped.", full_name(&name)));
+        Ok(Planned::Done { message, notices: Vec::new() })
+    }
+
+    /// The optimised relations of the parts of a job, scans shared between them.
+    fn relations(&self, rels: Vec<Rel>) -> Vec<Rel> {
+        let rels: Vec<Rel> = rels.into_iter().map(|r| prune::prune(optimise::optimise(r))).collect();
+        let mut columns = scan::ScanColumns::new();
+        rels.iter().for_each(|r| scan::collect(r, &mut columns));
+        rels.into_iter().map(|r| scan::widen(r, &columns)).collect()
+    }
+
+    /// The roots of a job: of a query one, of a statement set one per INSERT.
+    fn roots(&self, statement: &Statement, services: &PlanServices) -> Result<Vec<Root>> {
+        let planner = PhysicalPlanner { config: &self.config };
+        match statement {
+            Statement::Query(query) => {
+                let rel = QueryBinder::new(&self.catalog).query(query)?;
+                let rel = self.relations(vec![rel]).pop().ok_or_else(|| Error::bug("a query vanished"))?;
+                let phys = planner.build(&rel, true)?;
+                let names: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
+                let label = format!("Sink(table=[*collect*], fields=[{}])", names.join(", "));
+                let parallelism = phys.parallelism;
+                Ok(vec![Root { label, phys, partitioner: Partitioner::Forward, parallelism }])
+            }
+            Statement::Insert(i) => self.insert_roots(std::slice::from_ref(i), &planner, services),
+            Statement::StatementSet(inserts) => self.insert_roots(inserts, &planner, services),
+            _ => Err(Error::bug("not a job")),
+        }
+    }
+
+    fn insert_roots(
+        &self,
+        inserts: &[Insert],
+        planner: &PhysicalPlanner<'_>,
+        services: &PlanServices,
+    ) -> Result<Vec<Root>> {
+        let mut rels = Vec::new();
+        for i in inserts {
+            let table = self.sink_table(i)?;
+            let rel = QueryBinder::new(&self.catalog).query(&i.query)?;
+            rels.push(insert::fit(rel, table, i)?);
+        }
+        let rels = self.relations(rels);
+        inserts.iter().zip(rels).map(|(i, rel)| self.insert_root(i, &rel, planner, services)).collect()
+    }
+
+    fn sink_table(&self, i: &Insert) -> Result<&Arc<crate::catalog::Table>> {
+        match self.catalog.get(&i.table)? {
+            CatalogObject::Table(t) => Ok(t),
+            CatalogObject::View(v) => {
+                let error = Error::user("sql.insert", format!("`{}` is a view and cannot be written", v.name));
+                Err(place(error, i.table.position))
+            }
+        }
+    }
+
+    fn insert_root(
+        &self,
+        i: &Insert,
+        rel: &Rel,
+        planner: &PhysicalPlanner<'_>,
+        services: &PlanServices,
+    ) -> Result<Root> {
+        let table = self.sink_table(i)?;
+        let builder = GraphBuilder::new(services, &self.config, planner.zone());
+        // First as if updates were wanted in full: the sink says what it takes.
+        let mut phys = planner.build(rel, true)?;
+        let sink = builder.table_sink(table, &phys).map_err(|e| place(e, i.table.position))?;
+        match sink.changelog_mode() {
+            ChangelogMode::Append if !phys.changes.is_append() => {
+                let message = format!(
+                    "Table sink '{}' doesn't support consuming update changes which is produced by node {}",
+                    full_name(&table.name),
+                    updating_node(&phys)
+                );
+                let error = Error::user("sql.update-sink", message)
+                    .hint("write to a sink that takes updates, or aggregate in windows, whose results are final");
+                return Err(place(error, i.table.position));
+            }
+            ChangelogMode::Upsert => phys = planner.build(rel, false)?,
+            _ => {}
+        }
+        if let Some((columns, drop)) = insert::not_null_columns(table, &phys.columns, &self.config) {
+            phys = enforced(phys, columns, drop);
+        }
+        let wanted: Option<u32> = table.options.get("sink.parallelism").and_then(|p| p.parse().ok());
+        let (partitioner, parallelism) = match wanted {
+            Some(n) if phys.parallelism != Some(n) && !phys.changes.is_append() => {
+                let sink_columns = table.sink_columns();
+                let keys: Vec<usize> =
+                    table.primary_key.iter().filter_map(|k| sink_columns.iter().position(|c| c == k)).collect();
+                if keys.is_empty() {
+                    let message = format!("'sink.parallelism' of `{}` would mix up the order of updates", table.name);
+                    let error = Error::user("table.option", message).hint("declare a PRIMARY KEY … NOT ENFORCED");
+                    return Err(place(error, i.table.position));
+                }
+                (Partitioner::Hash(keys), Some(n))
+            }
+            Some(n) => (Partitioner::Forward, Some(n)),
+            None => (Partitioner::Forward, phys.parallelism),
+        };
+        let names: Vec<&str> = phys.columns.iter().map(|c| c.name.as_str()).collect();
+        let label = format!("Sink(table=[{}], fields=[{}])", full_name(&table.name), names.join(", "));
+        Ok(Root { label, phys, partitioner, parallelism })
+    }
+
+    fn query_job(
+        &self,
+        roots: Vec<Root>,
+        services: &PlanServices,
+        collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
+    ) -> Result<Planned> {
+        let zone = PhysicalPlanner { config: &self.config }.zone();
+        let mut builder = GraphBuilder::new(services, &self.config, zone);
+        let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
+        let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode() };
+        let sink = collect(&info);
+        builder.sink("Sink: collect".to_owned(), sink, &root.phys, root.partitioner, root.parallelism)?;
+        let GraphBuilder { graph, bounded, .. } = builder;
+        Ok(Planned::Job { graph, query: Some(info), insert_tables: Vec::new(), bounded, warnings: Vec::new() })
+    }
+
+    fn insert_job(&self, inserts: &[Insert], services: &PlanServices) -> Result<Planned> {
+        let planner = PhysicalPlanner { config: &self.config };
+        let roots = self.insert_roots(inserts, &planner, services)?;
+        let mut builder = GraphBuilder::new(services, &self.config, planner.zone());
+        let mut insert_tables = Vec::new();
+        for (i, root) in inserts.iter().zip(roots) {
+            let table = self.sink_table(i)?;
+            let sink = builder.table_sink(table, &root.phys).map_err(|e| place(e, i.table.position))?;
+            let name = format!("Sink: {}", table.name);
+            builder
+                .sink(name, sink, &root.phys, root.partitioner, root.parallelism)
+                .map_err(|e| place(e, i.table.position))?;
+            insert_tables.push(full_name(&table.name));
+        }
+        if builder.graph.name.is_none() {
+            builder.graph.name = Some(format!("insert-into_{}", insert_tables.join(",")));
+        }
+        let GraphBuilder { graph, bounded, .. } = builder;
+        Ok(Planned::Job { graph, query: None, insert_tables, bounded, warnings: Vec::new() })
+    }
+
+    fn explain(&self, statement: &Statement, changelog: bool, services: &PlanServices) -> Result<Planned> {
+        let roots = self.roots(statement, services)?;
+        let roots: Vec<_> = roots.into_iter().map(|r| (r.label, r.phys, r.partitioner)).collect();
+        let text = explain::tree(&roots, changelog);
+        Ok(Planned::Rows { columns: vec!["result".to_owned()], rows: vec![vec![Some(text)]] })
+    }
+}
+
+/// The NOT NULL check before a sink.
+fn enforced(phys: Phys, columns: Vec<(usize, String)>, drop: bool) -> Phys {
+    let names: Vec<&str> = columns.iter().map(|c| c.1.as_str()).collect();
+    let text = format!("ConstraintEnforcer(NotNullEnforcer(fields=[{}]))", names.join(", "));
+    let mut out = phys.columns.clone();
+    for (i, _) in &columns {
+        out[*i].data_type.nullable = false;
+    }
+    let (changes, parallelism) = (phys.changes, phys.parallelism);
+    let kind = PhysKind::Spec(OperatorSpec::NotNullEnforcer { columns, drop });
+    Phys { kind, inputs: vec![(phys, Partitioner::Forward)], columns: out, changes, parallelism, text }
+}
