@@ -13,7 +13,7 @@ use crate::bench::{process, target_dir};
 use crate::tidy::root;
 
 /// Named points, in the order in which a checkpoint reaches them.
-const POINTS: &[&str] = &["before-checkpoint", "before-publish", "before-commit", "mid-commit"];
+const POINTS: &[&str] = &["before-checkpoint", "before-publish", "before-commit", "sink.commit.linked"];
 
 struct Options {
     kills: u64,

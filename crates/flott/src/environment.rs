@@ -10,10 +10,12 @@ use flott_core::sink::ChangelogMode;
 use flott_core::source::{Source, WatermarkOptions};
 use flott_launcher::{CollectionSource, Environment, JobClient, JobStatus};
 use flott_plan::stream_graph::{NodeId, NodeKind, SourceNode, StreamGraph, StreamNode};
+use flott_sql::Session;
 
 use crate::record::Record;
 use crate::stage::{Rows, decode, encode};
 use crate::stream::DataStream;
+use crate::table::Views;
 
 /// Rows per batch of a collection.
 const COLLECTION_BATCH_ROWS: usize = 4096;
@@ -26,8 +28,10 @@ pub struct StreamExecutionEnvironment {
 
 struct Inner {
     graph: StreamGraph,
-    config: Configuration,
+    /// Options, and the tables SQL knows.
+    session: Session,
     registry: Registry,
+    views: Views,
     environment: Environment,
 }
 
@@ -68,10 +72,14 @@ impl Connector {
 impl StreamExecutionEnvironment {
     /// An environment with default options.
     pub fn new() -> Self {
+        let views = Views::default();
+        let mut registry = flott_launcher::registry();
+        registry.register(Arc::new(views.clone()));
         let inner = Inner {
             graph: StreamGraph::default(),
-            config: Configuration::new(),
-            registry: flott_launcher::registry(),
+            session: Session::new(Configuration::new()),
+            registry,
+            views,
             environment: Environment::default(),
         };
         StreamExecutionEnvironment { inner: Arc::new(Mutex::new(inner)) }
@@ -83,12 +91,12 @@ impl StreamExecutionEnvironment {
 
     /// Sets an option by Flink's key; returns what the user should know about it.
     pub fn set(&self, key: &str, value: &str) -> Result<Vec<Notice>> {
-        self.lock().config.set(key, value)
+        self.lock().session.config_mut().set(key, value)
     }
 
     /// Sets an option from `key=value`, as `-D` has it.
     pub fn set_property(&self, property: &str) -> Result<Vec<Notice>> {
-        self.lock().config.set_property(property)
+        self.lock().session.config_mut().set_property(property)
     }
 
     /// `parallelism.default`.
@@ -123,7 +131,7 @@ impl StreamExecutionEnvironment {
         let table = connector.table::<T>(name);
         let source = {
             let inner = self.lock();
-            inner.registry.connector(name, &table.options)?.source(&table, &inner.config)?
+            inner.registry.connector(name, &table.options)?.source(&table, inner.session.config())?
         };
         Ok(self.source(name, source))
     }
@@ -149,17 +157,31 @@ impl StreamExecutionEnvironment {
         f(&mut self.lock().graph)
     }
 
-    pub(crate) fn sink_of<T: Record>(&self, name: &str, connector: &Connector) -> Result<Arc<dyn flott_core::sink::Sink>> {
+    pub(crate) fn with_session<R>(&self, f: impl FnOnce(&mut Session, Registry) -> R) -> R {
+        let mut inner = self.lock();
+        let registry = inner.registry.clone();
+        f(&mut inner.session, registry)
+    }
+
+    pub(crate) fn views(&self) -> Views {
+        self.lock().views.clone()
+    }
+
+    pub(crate) fn sink_of<T: Record>(
+        &self,
+        name: &str,
+        connector: &Connector,
+    ) -> Result<Arc<dyn flott_core::sink::Sink>> {
         let table = connector.table::<T>(name);
         let inner = self.lock();
-        inner.registry.connector(name, &table.options)?.sink(&table, &inner.config)
+        inner.registry.connector(name, &table.options)?.sink(&table, inner.session.config())
     }
 
     /// Starts the job in this process.
     pub fn execute_async(&self, job_name: &str) -> Result<JobClient> {
         let mut inner = self.lock();
         inner.graph.name = Some(job_name.to_owned());
-        flott_launcher::submit(&inner.graph, &inner.config, &inner.environment)
+        flott_launcher::submit(&inner.graph, inner.session.config(), &inner.environment)
     }
 
     /// Runs the job in this process to its end.

@@ -76,9 +76,8 @@ impl<K: Record, T: Record> KeyedStream<K, T> {
         F: KeyedProcessFunction<Key = K, In = T>,
     {
         let width = self.width;
-        let factory = move || -> Result<Box<dyn Operator>> {
-            Ok(Box::new(ProcessOperator::new(function.clone(), width)?))
-        };
+        let factory =
+            move || -> Result<Box<dyn Operator>> { Ok(Box::new(ProcessOperator::new(function.clone(), width)?)) };
         self.operator(name, F::Out::columns(), Arc::new(factory))
     }
 

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 
 use flott_core::batch::ChangeBatch;
 use flott_core::error::Result;
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, StateBackend};
 use flott_core::time::SharedClock;
 use flott_state::timers::{TimeDomain, Timer, TimerService};
@@ -79,7 +77,7 @@ impl<K, Out> KeyedContext<'_, K, Out> {
     }
     /// Event time of the row or timer, if there is one.
     pub fn timestamp_ms(&self) -> Option<i64> {
-        self.timestamp_ms
+        self.timestamp_ms.filter(|t| *t != NO_TIME)
     }
     /// The watermark; `i64::MIN` before the first.
     pub fn watermark_ms(&self) -> i64 {

@@ -44,7 +44,9 @@ impl WatermarkTracker {
             entries = self.restored.iter().map(|(range, ms)| (*range, (*ms).max(self.current_ms))).collect();
         }
         let item = |entry: &(KeyGroupRange, i64)| {
-            postcard::to_stdvec(entry).map(Bytes::from).map_err(|e| Error::bug(format!("a watermark has no bytes: {e}")))
+            postcard::to_stdvec(entry)
+                .map(Bytes::from)
+                .map_err(|e| Error::bug(format!("a watermark has no bytes: {e}")))
         };
         let items = entries.iter().map(item).collect::<Result<_>>()?;
         ctx.operator_state.set(STATE, Redistribution::Union, items);

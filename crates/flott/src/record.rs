@@ -28,13 +28,11 @@ pub trait Record: Clone + Send + Sync + 'static {
 }
 
 /// The type of one column.
-pub trait FieldType: Sized {
+pub trait FieldType: Sized + 'static {
     /// Its SQL type.
     fn data_type() -> DataType;
     /// Values to a column.
-    fn to_array<'a>(values: &mut dyn Iterator<Item = &'a Self>) -> ArrayRef
-    where
-        Self: 'a;
+    fn to_array<'a>(values: &mut dyn Iterator<Item = &'a Self>) -> ArrayRef;
     /// A column to values; `name` is for the error.
     fn from_array(array: &ArrayRef, name: &str) -> Result<Vec<Self>>;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use flott_core::batch::ChangeBatch;
+use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress};
 use flott_core::types::arrow_schema;
@@ -66,9 +66,12 @@ pub fn decode<T: Record>() -> StageFactory<T> {
     let width = T::columns().len();
     Arc::new(move || {
         Box::new(move |batch: &ChangeBatch| {
-            if batch.kinds.is_some() {
-                return Err(Error::user("datastream.changelog", "the stream holds updates, and this operator takes only inserts")
-                    .hint("convert it with to_changelog_stream, or aggregate over windows"));
+            if batch.kinds.as_ref().is_some_and(|k| k.iter().any(|k| *k != RowKind::Insert)) {
+                return Err(Error::user(
+                    "datastream.changelog",
+                    "the stream holds updates, and this operator takes only inserts",
+                )
+                .hint("convert it with to_changelog_stream, or aggregate over windows"));
             }
             let values = T::from_arrays(&batch.rows.columns()[..width])?;
             Ok(Rows { values, times: batch.times.as_ref().map(|t| t.to_vec()) })

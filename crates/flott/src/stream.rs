@@ -55,6 +55,24 @@ impl<T: Record> DataStream<T> {
         DataStream { env: self.env, node: self.node, stage, fused, uid: self.uid, partitioner: self.partitioner }
     }
 
+    /// The stream with another way of spreading its rows.
+    pub(crate) fn partitioned(mut self, partitioner: Partitioner) -> Self {
+        self.partitioner = partitioner;
+        self
+    }
+
+    /// The stream behind a stage that the next node must run, because the node's own columns are not those of `T`.
+    pub(crate) fn converted(mut self, name: &str) -> Self {
+        self.fused.push(name.to_owned());
+        self
+    }
+
+    /// The node whose columns are those of `T`, and how rows leave it.
+    pub(crate) fn into_node(self) -> (NodeId, Partitioner) {
+        let stream = self.materialise();
+        (stream.node, stream.partitioner)
+    }
+
     /// One row out for each row in.
     pub fn map<U: Record>(self, mut f: impl FnMut(T) -> U + Clone + Send + Sync + 'static) -> DataStream<U> {
         self.try_map(move |row| Ok(f(row)))
@@ -248,7 +266,9 @@ impl<T: Record> DataStream<T> {
             return self;
         }
         let stage = Arc::clone(&self.stage);
-        let factory = move || -> Result<Box<dyn Operator>> { Ok(Box::new(StageOperator { stage: stage(), encode: encode::<T> })) };
+        let factory = move || -> Result<Box<dyn Operator>> {
+            Ok(Box::new(StageOperator { stage: stage(), encode: encode::<T> }))
+        };
         let node = self.append(&self.fused.join(" -> "), T::columns(), Arc::new(factory));
         DataStream::of_node(self.env, node, decode::<T>())
     }

@@ -71,7 +71,9 @@ impl GroupAggregate {
                 (false, true) => changes.add(row, RowKind::Insert, new, &state.beside_after, gid),
                 (true, false) => changes.add(row, RowKind::Delete, old, &state.beside_before, gid),
                 (true, true) => {
-                    if old != new || self.options.ttl_ms.is_some() {
+                    let beside_differs =
+                        || state.beside_before.iter().zip(&state.beside_after).any(|(old, new)| old[gid] != new[gid]);
+                    if old != new || self.options.ttl_ms.is_some() || beside_differs() {
                         changes.add(row, RowKind::UpdateBefore, old, &state.beside_before, gid);
                         changes.add(row, RowKind::UpdateAfter, new, &state.beside_after, gid);
                     }

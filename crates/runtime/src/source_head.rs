@@ -140,16 +140,17 @@ impl SourceHead {
     }
 
     pub(crate) fn poll(&mut self, now_ms: i64) -> Result<HeadPoll> {
-        if self.ready.is_empty() && !self.ended {
-            self.advance(now_ms)?;
-        }
+        // A finished split, or rows that a transform dropped, are progress without anything to hand on.
+        while self.ready.is_empty() && !self.ended && self.advance(now_ms)? {}
         match self.ready.pop_front() {
             Some(item) => Ok(HeadPoll::Item(item)),
             None => Ok(HeadPoll::Nothing { wake_at_ms: self.next_wake(now_ms) }),
         }
     }
 
-    fn advance(&mut self, now_ms: i64) -> Result<()> {
+    /// Asks the reader once; whether it may have more to say at once.
+    fn advance(&mut self, now_ms: i64) -> Result<bool> {
+        let mut again = false;
         self.align();
         let all_paused = !self.splits.is_empty() && self.splits.values().all(|s| s.paused);
         if all_paused {
@@ -157,8 +158,14 @@ impl SourceHead {
         } else if !self.drained && !self.splits.is_empty() {
             self.wait_until_ms = None;
             match self.call(|s| s.reader.poll())? {
-                ReaderEvent::Rows { split, batch } => self.on_rows(split, batch, now_ms)?,
-                ReaderEvent::SplitFinished { split } => self.on_split_finished(&split, now_ms),
+                ReaderEvent::Rows { split, batch } => {
+                    self.on_rows(split, batch, now_ms)?;
+                    again = true;
+                }
+                ReaderEvent::SplitFinished { split } => {
+                    self.on_split_finished(&split, now_ms);
+                    again = true;
+                }
                 ReaderEvent::Wait { until_ms } => self.wait_until_ms = Some(until_ms),
                 ReaderEvent::Drained => {
                     self.splits.clear();
@@ -173,7 +180,7 @@ impl SourceHead {
             self.check_idle(now_ms);
             self.emit_watermark(now_ms);
         }
-        Ok(())
+        Ok(again)
     }
 
     fn on_rows(&mut self, id: Arc<str>, batch: flott_core::ChangeBatch, now_ms: i64) -> Result<()> {

@@ -120,6 +120,11 @@ impl Session {
         &self.config
     }
 
+    /// The session's options, to be changed by a program. RESET does not know of such changes.
+    pub fn config_mut(&mut self) -> &mut Configuration {
+        &mut self.config
+    }
+
     /// Tables and views.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -193,7 +198,7 @@ impl Session {
                 self.query_job(roots, services, collect)
             }
             Statement::Insert(i) => self.insert_job(std::slice::from_ref(i), services),
-            Statement::StatementSet(inserts) => self.insert_job(inserts, services),
+            Statement::Inserts(inserts) => self.insert_job(inserts, services),
         }
     }
 
@@ -255,7 +260,7 @@ impl Session {
                 Ok(vec![Root { label, phys, partitioner: Partitioner::Forward, parallelism }])
             }
             Statement::Insert(i) => self.insert_roots(std::slice::from_ref(i), &planner, services),
-            Statement::StatementSet(inserts) => self.insert_roots(inserts, &planner, services),
+            Statement::Inserts(inserts) => self.insert_roots(inserts, &planner, services),
             _ => Err(Error::bug("not a job")),
         }
     }

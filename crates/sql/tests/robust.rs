@@ -14,10 +14,8 @@ impl Rng {
     }
 }
 
-/// Mutations per case; `FUZZ_ROUNDS` for a longer search.
-fn rounds() -> usize {
-    std::env::var("FUZZ_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(6)
-}
+/// Mutations per case.
+const ROUNDS: usize = 6;
 
 fn cases() -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
@@ -65,7 +63,7 @@ fn truncated_and_mutated_statements_never_panic() {
     ];
     let mut errors = 0;
     for (setup, sql) in cases() {
-        for _ in 0..rounds() {
+        for _ in 0..ROUNDS {
             let chars: Vec<char> = sql.chars().collect();
             let at = rng.below(chars.len());
             let head: String = chars[..at].iter().collect();

@@ -5,9 +5,7 @@ use std::marker::PhantomData;
 
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, StateBackend};
 use flott_state::timers::{TimeDomain, Timer, TimerService};
 use flott_state::typed::{StateDescriptor, StateKey, ValueState};

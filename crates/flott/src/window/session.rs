@@ -3,9 +3,7 @@
 
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
-use flott_core::operator::{
-    Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS,
-};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::StateBackend;
 use flott_state::timers::{TimeDomain, Timer, TimerService};
 use flott_state::typed::{MapState, StateDescriptor, StateKey, StateType};
@@ -35,6 +33,7 @@ struct Session<A> {
     acc: Option<A>,
     /// The end under which it lies in state.
     stored_end_ms: Option<i64>,
+    changed: bool,
 }
 
 /// Runs session windows.
@@ -84,7 +83,13 @@ where
     }
 
     /// Puts one row into a session of its key; false when it is late.
-    fn place(&self, open: &mut Vec<Session<F::Acc>>, row: F::In, window: TimeWindow, watermark_ms: i64) -> Result<bool> {
+    fn place(
+        &self,
+        open: &mut Vec<Session<F::Acc>>,
+        row: F::In,
+        window: TimeWindow,
+        watermark_ms: i64,
+    ) -> Result<bool> {
         // As in Flink, windows that only touch merge: a gap of exactly `gap_ms` does not split.
         let touches = |s: &Session<F::Acc>| s.start_ms <= window.end_ms && s.end_ms >= window.start_ms;
         let mut merged: Option<Session<F::Acc>> = None;
@@ -104,7 +109,6 @@ where
                     };
                     first.start_ms = first.start_ms.min(found.start_ms);
                     first.end_ms = first.end_ms.max(found.end_ms);
-                    // One of the two places in state is given up: see `gone`.
                     first
                 }
             });
@@ -112,10 +116,17 @@ where
         let mut session = match merged {
             Some(session) => session,
             None if window.max_timestamp_ms() <= watermark_ms => return Ok(false),
-            None => Session { start_ms: window.start_ms, end_ms: window.end_ms, acc: None, stored_end_ms: None },
+            None => Session {
+                start_ms: window.start_ms,
+                end_ms: window.end_ms,
+                acc: None,
+                stored_end_ms: None,
+                changed: true,
+            },
         };
         session.start_ms = session.start_ms.min(window.start_ms);
         session.end_ms = session.end_ms.max(window.end_ms);
+        session.changed = true;
         self.fold.add(row, &mut session.acc)?;
         open.push(session);
         Ok(true)
@@ -124,7 +135,13 @@ where
     fn load(&mut self, at: StateKey<'_>, state: &mut dyn StateBackend) -> Result<Vec<Session<F::Acc>>> {
         let opened = self.opened.as_mut().expect("the runtime opens an operator before anything else");
         let entries = opened.sessions.entries(state, at)?;
-        let session = |(end_ms, (start_ms, acc))| Session { start_ms, end_ms, acc: Some(acc), stored_end_ms: Some(end_ms) };
+        let session = |(end_ms, (start_ms, acc))| Session {
+            start_ms,
+            end_ms,
+            acc: Some(acc),
+            stored_end_ms: Some(end_ms),
+            changed: false,
+        };
         Ok(entries.into_iter().map(session).collect())
     }
 
@@ -141,7 +158,7 @@ where
             opened.sessions.remove(state, at, end_ms)?;
             opened.timers.delete(state, event, at, end_ms - 1)?;
         }
-        for session in open {
+        for session in open.into_iter().filter(|s| s.changed) {
             let acc = session.acc.ok_or_else(|| Error::bug("a session without contents"))?;
             opened.sessions.put(state, at, &session.end_ms, &(session.start_ms, acc))?;
             if session.stored_end_ms != Some(session.end_ms) {

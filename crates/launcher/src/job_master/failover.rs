@@ -40,6 +40,7 @@ impl JobMaster {
         self.enumerators = deployment.enumerators;
         self.alive = self.tasks.len();
         self.finished = 0;
+        self.ended_early.clear();
         self.state = State::Running { up: 0 };
         self.parts.board.set_tasks(deployment.entries);
         // The tasks run already: a source that cannot start is a failure of the attempt like any other.

@@ -128,6 +128,8 @@ pub struct JobMaster {
     /// Tasks of this attempt that have not ended.
     alive: usize,
     finished: usize,
+    /// Subtasks that reached the end of their data before all were running.
+    ended_early: Vec<SubtaskId>,
     wake_checkpoint_ms: Option<i64>,
     next_discovery_ms: Option<i64>,
     events: Receiver<JobEvent>,
@@ -161,6 +163,7 @@ impl JobMaster {
             enumerators: Vec::new(),
             alive: 0,
             finished: 0,
+            ended_early: Vec::new(),
             wake_checkpoint_ms: None,
             next_discovery_ms: None,
             events,
@@ -251,6 +254,9 @@ impl JobMaster {
                         self.parts.board.set_status(JobStatus::Running);
                         let subtasks = self.tasks.iter().map(TaskHandle::subtask).collect();
                         self.step(CheckpointEvent::Started { subtasks });
+                        for subtask in std::mem::take(&mut self.ended_early) {
+                            self.step(CheckpointEvent::SubtaskReachedEnd { subtask });
+                        }
                     }
                 }
             }
@@ -261,7 +267,11 @@ impl JobMaster {
                 reason: flott_checkpoint::FailureReason::Declined,
                 message: reason,
             }),
-            TaskEvent::EndOfData => self.step(CheckpointEvent::SubtaskReachedEnd { subtask }),
+            // A task with nothing to read ends before its neighbours are up; the coordinator hears it once all are.
+            TaskEvent::EndOfData => match self.state {
+                State::Running { up } if up < self.tasks.len() => self.ended_early.push(subtask),
+                _ => self.step(CheckpointEvent::SubtaskReachedEnd { subtask }),
+            },
             TaskEvent::Finished => {
                 self.finished += 1;
                 self.on_ended();

@@ -98,6 +98,16 @@ fn groups_whose_last_row_is_retracted_are_deleted() {
 }
 
 #[test]
+fn a_string_replaced_by_another_in_one_batch_is_a_change() {
+    let input = columns(&[("k", INT), ("s", TypeKind::STRING)]);
+    let calls = [call(F::Max, Some(1), &input, TypeKind::STRING)];
+    let output = output(&[INT, TypeKind::STRING]);
+    let batches = [rows(&input, &["+I[1, ab]"]), rows(&input, &["-U[1, ab]", "+U[1, a]"])];
+    let test = verify(&spec(&[0], &calls, ChangelogMode::Retract, true), std::slice::from_ref(&input), &output);
+    test.input(0, batches).end().expect_net(&["+I[1, a]"]);
+}
+
+#[test]
 fn a_global_aggregate_is_silent_without_rows() {
     let input = columns(&[("v", BIG)]);
     let calls = [call(F::Count, None, &input, BIG)];
@@ -189,7 +199,7 @@ fn model_calls(input: &[Column]) -> (Vec<AggregateCall>, Vec<Column>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn agrees_with_a_naive_model(ops in prop::collection::vec((row(), prop::option::of(0..64usize)), 1..30), size in 1..9usize) {

@@ -102,7 +102,7 @@ fn model(left: &[Row], right: &[Row], outer: bool, condition: bool) -> Vec<Strin
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn agrees_with_a_naive_model(

@@ -28,6 +28,7 @@ pub(crate) struct Collector {
 
 /// One result per group.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a handful per query")]
 pub(crate) enum GroupResult {
     Aggregate(BoundAggregate),
     Property(WindowProperty),

@@ -17,7 +17,7 @@ pub struct ParsedStatement {
 impl ParsedStatement {
     /// Whether it starts a job: SELECT, INSERT INTO, a statement set.
     pub fn is_job(&self) -> bool {
-        matches!(self.kind, Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_))
+        matches!(self.kind, Statement::Query(_) | Statement::Insert(_) | Statement::Inserts(_))
     }
     /// Whether it is a query whose rows go back to the user.
     pub fn is_query(&self) -> bool {
@@ -47,13 +47,14 @@ impl std::fmt::Display for Path {
 
 /// What a statement says.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one per statement of a script")]
 pub(crate) enum Statement {
     CreateTable(CreateTable),
     CreateView(CreateView),
     Drop { view: bool, if_exists: bool, name: Path },
     Query(Box<Query>),
     Insert(Insert),
-    StatementSet(Vec<Insert>),
+    Inserts(Vec<Insert>),
     Set(Option<(String, String)>),
     Reset(Option<String>),
     Show(Show),

@@ -242,7 +242,7 @@ impl<'p, 's> StatementParser<'p, 's> {
                 if inserts.is_empty() {
                     return self.fail("the statement set is empty: add an INSERT INTO", &token);
                 }
-                return Ok(Statement::StatementSet(inserts));
+                return Ok(Statement::Inserts(inserts));
             }
             if !self.word("INSERT") {
                 return self.parser.expected("INSERT INTO or END in the statement set", token);
@@ -344,7 +344,7 @@ impl<'p, 's> StatementParser<'p, 's> {
         let token = self.parser.peek_token();
         let statement = self.statement()?;
         match statement {
-            Statement::Query(_) | Statement::Insert(_) | Statement::StatementSet(_) => {
+            Statement::Query(_) | Statement::Insert(_) | Statement::Inserts(_) => {
                 Ok(Statement::Explain { changelog_mode, statement: Box::new(statement) })
             }
             _ => self.fail("EXPLAIN takes a SELECT, an INSERT INTO or a statement set", &token),

@@ -80,44 +80,7 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
         }
         "ROW" => row(parser, depth)?,
         "NULL" => TypeKind::Null,
-        "MULTISET" | "RAW" | "VARIANT" | "BITMAP" | "TIMESTAMP_TZ" => {
-            return error(format!("type {name} is not supported yet"), &token);
-        }
-        _ => {
-            let names = [
-                "BOOLEAN",
-                "TINYINT",
-                "SMALLINT",
-                "INT",
-                "BIGINT",
-                "FLOAT",
-                "DOUBLE",
-                "DECIMAL",
-                "CHAR",
-                "VARCHAR",
-                "STRING",
-                "BINARY",
-                "VARBINARY",
-                "BYTES",
-                "DATE",
-                "TIME",
-                "TIMESTAMP",
-                "TIMESTAMP_LTZ",
-                "ARRAY",
-                "MAP",
-                "ROW",
-            ];
-            let alias = match name.as_str() {
-                "TEXT" => Some("STRING"),
-                "LONG" | "INT8" => Some("BIGINT"),
-                "BOOL" => Some("BOOLEAN"),
-                "DATETIME" => Some("TIMESTAMP"),
-                "TIMESTAMPTZ" => Some("TIMESTAMP_LTZ"),
-                _ => crate::diag::nearest(&name, names),
-            };
-            let near = alias.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-            return error(format!("there is no data type {}{near}", word.value), &token);
-        }
+        _ => return unknown(&name, &word.value, &token),
     };
     let mut kind = kind;
     if word_follows(parser, "ARRAY") {
@@ -125,6 +88,46 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
     }
     let nullable = nullability(parser)?;
     Ok(DataType { kind, nullable })
+}
+
+/// The error for a name that is no type here.
+fn unknown<T>(name: &str, written: &str, at: &TokenWithSpan) -> Result<T, ParserError> {
+    if matches!(name, "MULTISET" | "RAW" | "VARIANT" | "BITMAP" | "TIMESTAMP_TZ") {
+        return error(format!("type {name} is not supported yet"), at);
+    }
+    let names = [
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INT",
+        "BIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "DECIMAL",
+        "CHAR",
+        "VARCHAR",
+        "STRING",
+        "BINARY",
+        "VARBINARY",
+        "BYTES",
+        "DATE",
+        "TIME",
+        "TIMESTAMP",
+        "TIMESTAMP_LTZ",
+        "ARRAY",
+        "MAP",
+        "ROW",
+    ];
+    let alias = match name {
+        "TEXT" => Some("STRING"),
+        "LONG" | "INT8" => Some("BIGINT"),
+        "BOOL" => Some("BOOLEAN"),
+        "DATETIME" => Some("TIMESTAMP"),
+        "TIMESTAMPTZ" => Some("TIMESTAMP_LTZ"),
+        _ => crate::diag::nearest(name, names),
+    };
+    let near = alias.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+    error(format!("there is no data type {written}{near}"), at)
 }
 
 /// Whether the next token is this unquoted word; takes it.

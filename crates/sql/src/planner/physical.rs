@@ -134,56 +134,12 @@ impl PhysicalPlanner<'_> {
                 let inputs = vec![(input, Partitioner::Forward)];
                 Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
             }
-            RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
-                let input = self.build(input, true)?;
-                if !input.changes.is_append() {
-                    let error = unsupported("a window aggregation over an updating input", window.position);
-                    return Err(error.detail(format!("its input is produced by {}", updating_node(&input))));
-                }
-                let mut window = self.window_spec(window);
-                if matches!(window.kind, WindowKind::Session { .. }) {
-                    window.partition = group.clone();
-                }
-                let spec = OperatorSpec::WindowAggregate {
-                    window,
-                    group: group.clone(),
-                    aggregates: calls(aggregates, &input.columns),
-                    properties: properties.clone(),
-                };
-                let (partitioner, parallelism) = keyed(group.clone());
-                let inputs = vec![(input, partitioner)];
-                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes: Changes::default(), parallelism, text })
-            }
+            RelNode::WindowAggregate { .. } => self.window_aggregate(rel, text),
             RelNode::Aggregate { input, group, aggregates } => {
-                let input = self.build(input, true)?;
-                let retracting = !input.changes.is_append();
-                let spec = OperatorSpec::GroupAggregate {
-                    group: group.clone(),
-                    aggregates: calls(aggregates, &input.columns),
-                    input_mode: input.changes.mode(),
-                    update_before,
-                    ttl_ms: self.ttl_ms(),
-                };
-                let changes = Changes { update_before, update_after: true, delete: retracting };
-                let (partitioner, parallelism) = keyed(group.clone());
-                let inputs = vec![(input, partitioner)];
-                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+                self.aggregate(rel, (input, group, aggregates), update_before, text)
             }
             RelNode::Join { .. } => self.join(rel, text),
-            RelNode::Union { inputs } => {
-                let inputs = inputs.iter().map(|r| self.build(r, update_before)).collect::<Result<Vec<_>>>()?;
-                let changes = inputs.iter().fold(Changes::default(), |c, p| c.union(p.changes));
-                let first = inputs.first().and_then(|p| p.parallelism);
-                let equal = inputs.iter().all(|p| p.parallelism == first);
-                // Spreading an updating input anew would mix up the order of a key's changes.
-                let parallelism = match (equal, changes.is_append()) {
-                    (true, _) => first,
-                    (false, true) => None,
-                    (false, false) => Some(1),
-                };
-                let inputs = inputs.into_iter().map(|p| (p, Partitioner::Forward)).collect();
-                Ok(Phys { kind: PhysKind::Spec(OperatorSpec::Union), inputs, columns, changes, parallelism, text })
-            }
+            RelNode::Union { inputs } => self.union(rel, inputs, update_before, text),
             RelNode::Sort { input, keys, offset, limit, position } => {
                 let input = self.build(input, true)?;
                 let spec = OperatorSpec::SortLimit {
@@ -197,6 +153,70 @@ impl PhysicalPlanner<'_> {
                 Ok(Phys { kind: PhysKind::Sort(spec, *position), inputs, columns, changes, parallelism: Some(1), text })
             }
         }
+    }
+
+    fn window_aggregate(&self, rel: &Rel, text: String) -> Result<Phys> {
+        let RelNode::WindowAggregate { input, window, group, aggregates, properties } = &rel.node else {
+            return Err(Error::bug("not a window aggregation"));
+        };
+        let columns = rel.columns.clone();
+        let input = self.build(input, true)?;
+        if !input.changes.is_append() {
+            let error = unsupported("a window aggregation over an updating input", window.position);
+            return Err(error.detail(format!("its input is produced by {}", updating_node(&input))));
+        }
+        let mut window = self.window_spec(window);
+        if matches!(window.kind, WindowKind::Session { .. }) {
+            window.partition = group.clone();
+        }
+        let spec = OperatorSpec::WindowAggregate {
+            window,
+            group: group.clone(),
+            aggregates: calls(aggregates, &input.columns),
+            properties: properties.clone(),
+        };
+        let (partitioner, parallelism) = keyed(group.clone());
+        let inputs = vec![(input, partitioner)];
+        Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes: Changes::default(), parallelism, text })
+    }
+
+    fn aggregate(
+        &self,
+        rel: &Rel,
+        (input, group, aggregates): (&Rel, &[usize], &[RelAggregate]),
+        update_before: bool,
+        text: String,
+    ) -> Result<Phys> {
+        let columns = rel.columns.clone();
+        let input = self.build(input, true)?;
+        let retracting = !input.changes.is_append();
+        let spec = OperatorSpec::GroupAggregate {
+            group: group.to_vec(),
+            aggregates: calls(aggregates, &input.columns),
+            input_mode: input.changes.mode(),
+            update_before,
+            ttl_ms: self.ttl_ms(),
+        };
+        let changes = Changes { update_before, update_after: true, delete: retracting };
+        let (partitioner, parallelism) = keyed(group.to_vec());
+        let inputs = vec![(input, partitioner)];
+        Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+    }
+
+    fn union(&self, rel: &Rel, inputs: &[Rel], update_before: bool, text: String) -> Result<Phys> {
+        let columns = rel.columns.clone();
+        let inputs = inputs.iter().map(|r| self.build(r, update_before)).collect::<Result<Vec<_>>>()?;
+        let changes = inputs.iter().fold(Changes::default(), |c, p| c.union(p.changes));
+        let first = inputs.first().and_then(|p| p.parallelism);
+        let equal = inputs.iter().all(|p| p.parallelism == first);
+        // Spreading an updating input anew would mix up the order of a key's changes.
+        let parallelism = match (equal, changes.is_append()) {
+            (true, _) => first,
+            (false, true) => None,
+            (false, false) => Some(1),
+        };
+        let inputs = inputs.into_iter().map(|p| (p, Partitioner::Forward)).collect();
+        Ok(Phys { kind: PhysKind::Spec(OperatorSpec::Union), inputs, columns, changes, parallelism, text })
     }
 
     fn join(&self, rel: &Rel, text: String) -> Result<Phys> {

@@ -121,9 +121,8 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
             let mut out: Vec<_> = needed.iter().map(|&i| columns[i].clone()).collect();
             if exprs.is_empty() {
                 // Rows are counted, nothing is read: a constant carries them.
-                let one = Expr::boolean(true);
-                out.push(super::rel::RelColumn::new("$one", one.data_type.clone()));
-                exprs.push(one);
+                exprs.push(Expr::boolean(true));
+                out.push(super::rel::RelColumn::new("$one", exprs[0].data_type.clone()));
             }
             let filter = filter.as_ref().map(|f| input.expr(f));
             Pruned { rel: calc(input.rel, filter, exprs, out), map }
@@ -238,6 +237,15 @@ fn moved_window(window: Window, input: &Pruned) -> Window {
     Window { time, partition, ..window }
 }
 
+/// The columns an aggregation keeps: its keys always, and one column at least.
+fn with_keys(keys: usize, needed: &Needed) -> Needed {
+    let mut keep: Needed = (0..keys).chain(needed.iter().copied()).collect();
+    if keep.is_empty() {
+        keep.insert(0);
+    }
+    keep
+}
+
 /// Windows and aggregations.
 fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
     let columns = rel.columns;
@@ -263,10 +271,7 @@ fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
         }
         RelNode::Aggregate { input, group, aggregates } => {
             let keys = group.len();
-            let mut keep: Needed = (0..keys).chain(needed.iter().copied()).collect();
-            if keep.is_empty() {
-                keep.insert(0);
-            }
+            let keep = with_keys(keys, needed);
             let aggregates: Vec<RelAggregate> =
                 keep.iter().filter(|&&i| i >= keys).map(|&i| aggregates[i - keys].clone()).collect();
             let mut below: Needed = group.iter().copied().collect();
@@ -281,10 +286,7 @@ fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
         }
         RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
             let (keys, first_property) = (group.len(), group.len() + aggregates.len());
-            let mut keep: Needed = (0..keys).chain(needed.iter().copied()).collect();
-            if keep.is_empty() {
-                keep.insert(0);
-            }
+            let keep = with_keys(keys, needed);
             let properties =
                 keep.iter().filter(|&&i| i >= first_property).map(|&i| properties[i - first_property]).collect();
             let aggregates: Vec<RelAggregate> = keep

@@ -1,0 +1,110 @@
+//! A sink whose rows become visible exactly once: staged per checkpoint, published by its committer. Takes every kind of change.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use flott_core::sink::{
+    ChangelogMode, CommitError, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus,
+};
+use flott_core::{ChangeBatch, CheckpointId, Result};
+use flott_launcher::{TextStyle, render_value};
+
+#[derive(Default)]
+struct Published {
+    ids: HashSet<String>,
+    changes: Vec<String>,
+}
+
+/// What was published, shared by all runs of a job.
+#[derive(Clone, Default)]
+pub struct Staged(Arc<Mutex<Published>>);
+
+impl Staged {
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sink of one run.
+    pub fn sink(&self, mode: ChangelogMode) -> Arc<dyn Sink> {
+        Arc::new(StagedSink { store: self.clone(), mode })
+    }
+
+    /// The final rows, in order of publication.
+    pub fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<String> = Vec::new();
+        // Changes of one row come from one subtask, but a retraction may be published before what another one adds.
+        let mut owed: Vec<String> = Vec::new();
+        for change in &self.lock().changes {
+            let (sign, row) = change.split_at(1);
+            let (from, to) = if sign == "+" { (&mut owed, &mut rows) } else { (&mut rows, &mut owed) };
+            match from.iter().rposition(|r| r == row) {
+                Some(i) => drop(from.remove(i)),
+                None => to.push(row.to_owned()),
+            }
+        }
+        rows.extend(owed.into_iter().map(|row| format!("RETRACTED BUT NEVER THERE: {row}")));
+        rows
+    }
+}
+
+struct StagedSink {
+    store: Staged,
+    mode: ChangelogMode,
+}
+
+impl Sink for StagedSink {
+    fn changelog_mode(&self) -> ChangelogMode {
+        self.mode
+    }
+    fn writer(&self, context: SinkContext, _: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
+        let prefix = format!("{}-{}-{}", context.run, context.attempt, context.subtask);
+        Ok(Box::new(Writer { prefix, staged: String::new() }))
+    }
+    fn committer(&self, _: SinkContext) -> Result<Option<Box<dyn Committer>>> {
+        Ok(Some(Box::new(Publisher(self.store.clone()))))
+    }
+}
+
+struct Writer {
+    prefix: String,
+    staged: String,
+}
+
+impl SinkWriter for Writer {
+    fn write(&mut self, batch: &ChangeBatch) -> Result<WriteStatus> {
+        for i in 0..batch.num_rows() {
+            self.staged.push(if batch.kind(i).is_add() { '+' } else { '-' });
+            for (c, array) in batch.rows.columns().iter().enumerate() {
+                if c > 0 {
+                    self.staged.push_str(" | ");
+                }
+                render_value(array, i, TextStyle::Sql, &mut self.staged);
+            }
+            self.staged.push('\n');
+        }
+        Ok(WriteStatus::Accepted)
+    }
+    fn prepare_commit(&mut self, checkpoint: CheckpointId, _: bool) -> Result<Vec<Committable>> {
+        let payload = std::mem::take(&mut self.staged).into_bytes();
+        if payload.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Committable { id: format!("{}-{checkpoint}", self.prefix), checkpoint, payload }])
+    }
+}
+
+struct Publisher(Staged);
+
+impl Committer for Publisher {
+    fn commit(&mut self, committables: &[Committable]) -> Result<(), CommitError> {
+        let mut published = self.0.lock();
+        for c in committables {
+            if published.ids.insert(c.id.clone()) {
+                let text = String::from_utf8(c.payload.clone()).expect("rows are text");
+                published.changes.extend(text.lines().map(str::to_owned));
+            }
+        }
+        Ok(())
+    }
+}
