@@ -49,7 +49,10 @@ impl Pass {
         if self.mode == Mode::Killed {
             self.jobs += 1;
             config.set("execution.checkpointing.interval", "10 ms")?;
-            config.set("execution.checkpointing.dir", &self.dir.join(format!("chk-{}", self.jobs)).display().to_string())?;
+            config.set(
+                "execution.checkpointing.dir",
+                &self.dir.join(format!("chk-{}", self.jobs)).display().to_string(),
+            )?;
             config.set("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION")?;
             config.set("execution.state-recovery.path", "latest")?;
         }
@@ -108,7 +111,8 @@ impl Pass {
                     let config = session.config().clone();
                     self.job(&graph, &config)?;
                     let Some(query) = query else { continue };
-                    let header: Vec<String> = query.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
+                    let header: Vec<String> =
+                        query.columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
                     let mut rows = staged.rows();
                     if !sql.contains("-- ordered") {
                         rows.sort();

@@ -32,7 +32,7 @@ pub trait FieldType: Sized + 'static {
     /// Its SQL type.
     fn data_type() -> DataType;
     /// Values to a column.
-    fn to_array<'a>(values: &mut dyn Iterator<Item = &'a Self>) -> ArrayRef;
+    fn to_array(values: &mut dyn Iterator<Item = &Self>) -> ArrayRef;
     /// A column to values; `name` is for the error.
     fn from_array(array: &ArrayRef, name: &str) -> Result<Vec<Self>>;
 }
@@ -58,7 +58,7 @@ macro_rules! field {
             fn data_type() -> DataType {
                 $kind.not_null()
             }
-            fn to_array<'a>(values: &mut dyn Iterator<Item = &'a Self>) -> ArrayRef {
+            fn to_array(values: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
                 let mut builder = <$builder>::new();
                 values.for_each(|v| $append(&mut builder, v));
                 Arc::new(builder.finish())
@@ -75,7 +75,7 @@ macro_rules! field {
             fn data_type() -> DataType {
                 $kind.nullable()
             }
-            fn to_array<'a>(values: &mut dyn Iterator<Item = &'a Self>) -> ArrayRef {
+            fn to_array(values: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
                 let mut builder = <$builder>::new();
                 values.for_each(|v| match v {
                     Some(v) => $append(&mut builder, v),

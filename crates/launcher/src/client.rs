@@ -88,11 +88,10 @@ impl JobClient {
     }
     /// Waits for the end and for the threads of the job.
     pub fn join(mut self) -> JobStatus {
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err() {
                 self.board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
             }
-        }
         self.board.status()
     }
 }

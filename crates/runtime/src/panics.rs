@@ -9,7 +9,7 @@ use flott_core::error::{Error, ErrorKind, Result};
 pub(crate) fn guard<T>(f: impl FnOnce() -> Result<T> + UnwindSafe) -> Result<T> {
     match catch_unwind(f) {
         Ok(result) => result,
-        Err(payload) => Err(Error::new(ErrorKind::User, "task.panic", format!("panicked: {}", message(&*payload)))
+        Err(payload) => Err(Error::new(ErrorKind::Retry, "task.panic", format!("panicked: {}", message(&*payload)))
             .hint("the place is on standard error; set RUST_BACKTRACE=1 for the way there")),
     }
 }

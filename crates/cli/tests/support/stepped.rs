@@ -81,7 +81,10 @@ impl Reader {
             match self.inner.poll()? {
                 ReaderEvent::Rows { split, batch } => {
                     let progress = self.splits.get_mut(&split);
-                    progress.ok_or_else(|| Error::bug(format!("rows of an unknown split `{split}`")))?.rows.push_back(batch);
+                    progress
+                        .ok_or_else(|| Error::bug(format!("rows of an unknown split `{split}`")))?
+                        .rows
+                        .push_back(batch);
                 }
                 ReaderEvent::SplitFinished { .. } => {}
                 ReaderEvent::Wait { until_ms } => return Ok(Some(until_ms)),
@@ -99,7 +102,8 @@ impl SplitReader for Reader {
         for split in splits {
             let (done, first) = split.state.split_at(8);
             let done = u64::from_le_bytes(done.try_into().expect("eight bytes")) as usize;
-            self.splits.insert(split.id.as_str().into(), Progress { first: first.to_vec(), done, rows: VecDeque::new() });
+            self.splits
+                .insert(split.id.as_str().into(), Progress { first: first.to_vec(), done, rows: VecDeque::new() });
             inner.push(Split { id: split.id, state: first.to_vec() });
         }
         self.inner.assign(inner)

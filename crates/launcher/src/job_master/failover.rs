@@ -121,8 +121,8 @@ impl JobMaster {
 
     /// Asks the restart strategy.
     fn decide(&mut self, e: Error) {
-        // What is wrong in the input, or belongs to a newer process, stays wrong.
-        let hopeless = matches!(e.kind(), ErrorKind::Fenced | ErrorKind::Corrupt);
+        // What is wrong in the input, is damaged, or belongs to a newer process stays so: a restart would only hide it.
+        let hopeless = matches!(e.kind(), ErrorKind::User | ErrorKind::Fenced | ErrorKind::Corrupt);
         if hopeless {
             return self.fail(e);
         }
@@ -166,11 +166,10 @@ impl JobMaster {
 
     fn end(&mut self, status: JobStatus) {
         self.step(CheckpointEvent::Stop);
-        if self.parts.options.discards_at(&status) {
-            if let Err(e) = self.parts.storage.discard_all(true) {
+        if self.parts.options.discards_at(&status)
+            && let Err(e) = self.parts.storage.discard_all(true) {
                 tracing::warn!("checkpoints were not removed: {e}");
             }
-        }
         self.state = State::Done;
         self.parts.board.set_status(status);
     }

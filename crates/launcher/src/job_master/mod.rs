@@ -220,11 +220,10 @@ impl JobMaster {
                 self.redeploy();
             }
         }
-        if matches!(self.state, State::Running { .. }) && self.next_discovery_ms.is_some_and(|at| at <= now) {
-            if let Err(e) = self.rediscover() {
+        if matches!(self.state, State::Running { .. }) && self.next_discovery_ms.is_some_and(|at| at <= now)
+            && let Err(e) = self.rediscover() {
                 self.on_failure(e);
             }
-        }
     }
 
     fn on_event(&mut self, event: JobEvent) {
