@@ -47,9 +47,9 @@ pub struct SinkContext {
     pub subtask: u32,
     /// Number of subtasks.
     pub parallelism: u32,
-    /// Which start of the job this is; makes names of uncommitted things unique. Grows over process restarts too.
+    /// Which start of the job within this run, from 0. With `run` it makes names of uncommitted things unique.
     pub attempt: u32,
-    /// Unique to this process's run of the job: attempts of a process killed before its first checkpoint never collide.
+    /// The generation: greater with every process that runs the job, also when the one before was killed at once.
     pub run: u64,
     /// Processing time.
     pub clock: SharedClock,

@@ -116,7 +116,9 @@ fn run(args: &[String]) -> Result<()> {
         .option("test.commit-deduplication", deduplication);
     env.from_connector::<Flight>("flights", &source)?
         .uid("flights")
-        .assign_timestamps_and_watermarks(WatermarkStrategy::bounded_out_of_orderness(DAY_MS, |f: &Flight| f.sched_dep))?
+        .assign_timestamps_and_watermarks(WatermarkStrategy::bounded_out_of_orderness(DAY_MS, |f: &Flight| {
+            f.sched_dep
+        }))?
         .key_by(|f| f.origin.clone())
         .window(TumblingEventTimeWindows::of(HOUR_MS))?
         .aggregate(Count, |origin, window, flights| Hourly {

@@ -210,9 +210,7 @@ impl<T: Record> DataStream<T> {
             };
             Ok(Box::new(StageOperator { stage, encode }))
         };
-        let mut names = self.fused.clone();
-        names.push("KeyBy".into());
-        let node = self.append(&names.join(" -> "), columns, Arc::new(factory));
+        let node = self.append(&self.name_with("KeyBy"), columns, Arc::new(factory));
         KeyedStream::new(self.env, node, width)
     }
 
@@ -271,6 +269,12 @@ impl<T: Record> DataStream<T> {
         };
         let node = self.append(&self.fused.join(" -> "), T::columns(), Arc::new(factory));
         DataStream::of_node(self.env, node, decode::<T>())
+    }
+
+    /// The name of an operator that also runs what is fused.
+    pub(crate) fn name_with(&self, last: &str) -> String {
+        let names: Vec<&str> = self.fused.iter().map(String::as_str).chain([last]).collect();
+        names.join(" -> ")
     }
 
     pub(crate) fn append(&self, name: &str, columns: Vec<Column>, factory: Arc<dyn OperatorFactory>) -> NodeId {

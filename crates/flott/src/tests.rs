@@ -159,15 +159,15 @@ fn processing_time_windows_fire_by_the_clock_and_at_the_end() {
 #[test]
 fn running_reduce_and_aggregate_emit_after_every_row() {
     let latest = |a: Row, b: Row| if b.at > a.at { b } else { a };
-    verify(keyed().reduce(latest)).input(0, rows("a1 a5 b2 a3")).end().expect_any_order(&[
-        "+I[a, 1]",
-        "+I[a, 5]",
-        "+I[b, 2]",
-        "+I[a, 5]",
-    ]);
-    verify(keyed().aggregate(Count)).input(0, rows("a1 a5 b2")).input(0, rows("a9")).end().expect_any_order(&[
-        "+I[1]", "+I[2]", "+I[1]", "+I[3]",
-    ]);
+    verify(keyed().reduce(latest))
+        .input(0, rows("a1 a5 b2 a3"))
+        .end()
+        .expect_any_order(&["+I[a, 1]", "+I[a, 5]", "+I[b, 2]", "+I[a, 5]"]);
+    verify(keyed().aggregate(Count))
+        .input(0, rows("a1 a5 b2"))
+        .input(0, rows("a9"))
+        .end()
+        .expect_any_order(&["+I[1]", "+I[2]", "+I[1]", "+I[3]"]);
 }
 
 /// Uses every kind of state. Per key and ten milliseconds it emits the count, once the watermark passes; a row at 99 deletes the

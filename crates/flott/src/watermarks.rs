@@ -130,6 +130,6 @@ pub(crate) fn assign<T: Record>(stream: DataStream<T>, strategy: WatermarkStrate
         return Ok(stream);
     }
     let factory = move || -> Result<Box<dyn Operator>> { Ok(Box::new(WatermarkOperator(transform.timed()))) };
-    let node = stream.append("TimestampsAndWatermarks", T::columns(), Arc::new(factory));
+    let node = stream.append(&stream.name_with("TimestampsAndWatermarks"), T::columns(), Arc::new(factory));
     Ok(DataStream::of_node(stream.env, node, decode::<T>()))
 }

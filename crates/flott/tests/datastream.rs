@@ -243,7 +243,10 @@ fn a_failure_in_the_middle_changes_nothing() -> Result<()> {
     let error = client.failures()[0].to_string();
     assert!(error.contains("Map") && error.contains("a failure in the middle"), "{error}");
     let seen = seen.load(Ordering::SeqCst);
-    assert!(seen > ROWS as u64 && seen < ROWS as u64 * 5 / 3, "it went on from a checkpoint, not from the start: {seen}");
+    assert!(
+        seen > ROWS as u64 && seen < ROWS as u64 * 5 / 3,
+        "it went on from a checkpoint, not from the start: {seen}"
+    );
     check(&dir.path().join("out"));
     Ok(())
 }
@@ -258,7 +261,10 @@ fn a_poisoned_closure_fails_the_job_and_not_the_process() -> Result<()> {
     });
     let error = poisoned.name("Poisoned").execute_and_collect("poisoned").unwrap_err();
     assert_eq!(error.code(), "task.panic");
-    assert!(error.to_string().contains("operator \"Poisoned\"") && error.to_string().contains("six is poison"), "{error}");
+    assert!(
+        error.to_string().contains("operator \"Poisoned\"") && error.to_string().contains("six is poison"),
+        "{error}"
+    );
 
     let env = StreamExecutionEnvironment::new();
     env.set("restart-strategy.type", "none")?;
@@ -279,7 +285,8 @@ fn streams_are_collected_broadcast_and_spread() -> Result<()> {
     let collect = |spread: fn(DataStream<i64>) -> DataStream<i64>| -> Result<Vec<i64>> {
         let env = StreamExecutionEnvironment::new();
         env.set_parallelism(2)?;
-        let mut rows = spread(env.from_collection((0..10_000i64).collect())?).map(|n| n).execute_and_collect("spread")?;
+        let mut rows =
+            spread(env.from_collection((0..10_000i64).collect())?).map(|n| n).execute_and_collect("spread")?;
         rows.sort_unstable();
         Ok(rows)
     };

@@ -13,9 +13,8 @@ fn expected(payments: &[Payment]) -> Vec<Alert> {
     let mut by_account: BTreeMap<i64, Vec<&Payment>> = BTreeMap::new();
     payments.iter().for_each(|p| by_account.entry(p.account).or_default().push(p));
     let pairs = by_account.values().flat_map(|ps| ps.windows(2));
-    let suspicious = pairs.filter(|p| {
-        p[0].cents < SMALL_CENTS && p[1].cents > LARGE_CENTS && p[1].at.0 - p[0].at.0 <= SUSPICION_MS
-    });
+    let suspicious =
+        pairs.filter(|p| p[0].cents < SMALL_CENTS && p[1].cents > LARGE_CENTS && p[1].at.0 - p[0].at.0 <= SUSPICION_MS);
     let mut alerts: Vec<Alert> =
         suspicious.map(|p| Alert { account: p[1].account, at: p[1].at, cents: p[1].cents }).collect();
     alerts.sort();

@@ -34,7 +34,7 @@ pub fn hidden_name(context: &SinkContext, final_name: &str, suffix: &str) -> Str
 pub struct Hidden {
     /// Whether a barrier has passed it, so that a checkpoint may name it.
     pub pending: bool,
-    /// Whether the attempt that wrote it is dead: older than this one, or of another run with the same number.
+    /// Whether the attempt that wrote it is dead: of an earlier run, or earlier in this one.
     pub dead: bool,
 }
 
@@ -51,7 +51,7 @@ pub fn read_hidden(context: &SinkContext, name: &str) -> Option<Hidden> {
     if parts.next()? != format!("{}-{}", context.job, context.operator) {
         return None;
     }
-    let dead = attempt < context.attempt || (attempt == context.attempt && run != context.run);
+    let dead = (run, attempt) < (context.run, context.attempt);
     Some(Hidden { pending, dead })
 }
 
@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(read_hidden(&sink_context(1, 2, 3, 77), &name), Some(Hidden { pending: true, dead: false }));
         assert_eq!(read_hidden(&sink_context(0, 1, 4, 77), &name), Some(Hidden { pending: true, dead: true }));
         assert_eq!(read_hidden(&sink_context(0, 1, 3, 78), &name), Some(Hidden { pending: true, dead: true }));
-        assert_eq!(read_hidden(&sink_context(0, 1, 2, 78), &name), Some(Hidden { pending: true, dead: false }));
+        assert_eq!(read_hidden(&sink_context(0, 1, 0, 78), &name), Some(Hidden { pending: true, dead: true }));
+        assert_eq!(read_hidden(&sink_context(0, 1, 9, 76), &name), Some(Hidden { pending: true, dead: false }));
         let mut other = sink_context(0, 1, 9, 1);
         other.job = flott_core::JobId(2);
         assert_eq!(read_hidden(&other, &name), None);

@@ -83,6 +83,16 @@ const NO_SLOTS: &str = "the job's process starts as many tasks as its parallelis
                         are TaskManagers";
 const NEVER_COPIED: &str = "rows pass in shared columnar batches that nobody changes, so they are never copied \
                             between chained operators";
+const NO_PARAMETERS: &str = "nothing here reads parameters of a job; a Rust program hands them to its functions itself";
+const ALWAYS_FLUSHED: &str = "incomplete batches are always passed on in the end; raise execution.buffer-timeout.interval \
+                              to wait longer for full ones";
+const ALWAYS_SUBDIR: &str = "the checkpoints of a job always lie in a directory named by its id, below \
+                             execution.checkpointing.dir";
+const STORAGE_BY_DIR: &str =
+    "checkpoints are files when execution.checkpointing.dir is set, and lie in memory when it is not";
+const ALL_ROWS: &str = "result mode TABLE shows all rows, and fails beyond a fixed limit of 1,000,000 changes";
+const FULL_WIDTH: &str = "columns are always shown in full";
+const NO_LATENCY: &str = "latency markers are not sent yet";
 const RESTARTS: &[&str] = &["none", "fixed-delay", "failure-rate", "exponential-delay"];
 
 /// Every option that Flott reads.
@@ -106,7 +116,7 @@ pub static OPTIONS: &[OptionDef] = &[
         "200 ms",
         "Pause between watermarks that are emitted periodically; 0 emits with every batch.",
     ),
-    works(GLOBAL_JOB_PARAMETERS, Map, "", "Parameters of the job, shown with it and readable by user functions."),
+    works(GLOBAL_JOB_PARAMETERS, Map, "", "Parameters of the job.").notice(NO_PARAMETERS),
     works(RUNTIME_MODE, Enum(&["STREAMING", "BATCH", "AUTOMATIC"]), "STREAMING", "Execution mode of the job.").rules(
         &[
             Refuse("BATCH", NO_BATCH),
@@ -128,7 +138,8 @@ pub static OPTIONS: &[OptionDef] = &[
         Bool,
         "true",
         "Whether incomplete batches are passed on after execution.buffer-timeout.interval.",
-    ),
+    )
+    .rules(&[Refuse("false", ALWAYS_FLUSHED)]),
     // Checkpoints.
     works(CHECKPOINT_INTERVAL, Duration, "", "Interval of periodic checkpoints; without it there are none."),
     works(
@@ -160,7 +171,8 @@ pub static OPTIONS: &[OptionDef] = &[
     )
     .old(&["state.storage.fs.memory-threshold", "state.backend.fs.memory-threshold"]),
     works(CHECKPOINT_CREATE_SUBDIR, Bool, "true", "A sub-directory per job id under the checkpoint directory.")
-        .old(&["state.checkpoints.create-subdir"]),
+        .old(&["state.checkpoints.create-subdir"])
+        .rules(&[Refuse("false", ALWAYS_SUBDIR)]),
     works(
         CHECKPOINT_INCREMENTAL,
         Bool,
@@ -176,7 +188,8 @@ pub static OPTIONS: &[OptionDef] = &[
         "",
         "`filesystem` (with a directory) or `jobmanager` (memory).",
     )
-    .old(&["state.checkpoint-storage"]),
+    .old(&["state.checkpoint-storage"])
+    .notice(STORAGE_BY_DIR),
     works(SAVEPOINT_DIR, Text, "", "Default directory of savepoints.")
         .old(&["state.savepoints.dir", "savepoints.state.backend.fs.dir"])
         .notice("savepoints arrive in a later release; retained checkpoints serve for restarts until then"),
@@ -284,12 +297,14 @@ pub static OPTIONS: &[OptionDef] = &[
         "How the SQL client shows the result of a query.",
     ),
     works(MAX_TABLE_RESULT_ROWS, Int, "1000000", "Rows that result mode TABLE keeps.")
-        .old(&["sql-client.execution.max-table-result.row"]),
+        .old(&["sql-client.execution.max-table-result.row"])
+        .notice(ALL_ROWS),
     works(MAX_COLUMN_WIDTH, Int, "30", "Characters of a column that result modes TABLE and TABLEAU show.")
-        .old(&["sql-client.display.max-column-width"]),
+        .old(&["sql-client.display.max-column-width"])
+        .notice(FULL_WIDTH),
     works(CHECKPOINT_HISTORY, Int, "10", "Checkpoints whose statistics are kept.")
         .old(&["jobmanager.web.checkpoints.history"]),
     works(TASK_SLOTS, Int, "1", "Slots of a TaskManager.").notice(NO_SLOTS),
-    works(METRICS_LATENCY_INTERVAL, Duration, "0 ms", "Pause between latency markers of a source; 0 sends none."),
+    works(METRICS_LATENCY_INTERVAL, Duration, "0 ms", "Pause between latency markers of a source.").notice(NO_LATENCY),
     works(OBJECT_REUSE, Bool, "false", "Operators of a chain pass rows without copying.").notice(NEVER_COPIED),
 ];

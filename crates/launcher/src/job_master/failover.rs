@@ -77,7 +77,7 @@ impl JobMaster {
         if e.kind() == ErrorKind::Cancelled || !matches!(self.state, State::Running { .. }) {
             return;
         }
-        tracing::warn!("job failed: {e}");
+        tracing::info!("job failed: {e}");
         self.parts.board.failure(e.clone());
         self.stop(Then::Recover(e));
     }
@@ -130,13 +130,13 @@ impl JobMaster {
         let random = self.parts.clock.now_nanos().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         match self.parts.restart.on_failure(now, random) {
             RestartDecision::Restart { delay_ms } => {
-                tracing::warn!("restarting in {delay_ms} ms");
+                tracing::info!("restarting in {delay_ms} ms");
                 self.parts.board.restarted();
                 self.parts.board.set_status(JobStatus::Restarting);
                 self.state = State::Waiting { until_ms: now + delay_ms };
             }
             RestartDecision::GiveUp(reason) => {
-                tracing::warn!("{reason}");
+                tracing::info!("{reason}");
                 self.fail(e);
             }
         }
