@@ -23,11 +23,37 @@ pub fn run() -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use flott_core::config::{OPTIONS, Status};
+
     #[test]
     fn the_generated_pages_are_current() {
         for (path, text) in super::pages() {
-            let on_disk = std::fs::read_to_string(crate::tidy::root().join(path)).unwrap_or_default();
+            let on_disk = fs::read_to_string(crate::tidy::root().join(path)).unwrap_or_default();
             assert!(on_disk == text, "{path} is not what the code says: run `cargo xtask docs`");
+        }
+    }
+
+    /// An option works, or says that it does not: one without rules for its values that no code reads would be ignored in silence.
+    #[test]
+    fn every_option_that_is_said_to_work_is_read() {
+        let root = crate::tidy::root();
+        let names = fs::read_to_string(root.join("crates/core/src/config/keys.rs")).expect("the keys are there");
+        let mut files = Vec::new();
+        crate::tidy::rust_files(&root.join("crates"), &mut files).expect("the crates can be read");
+        let elsewhere = files.iter().filter(|f| !f.starts_with(root.join("crates/core/src/config")));
+        let code: Vec<String> = elsewhere.map(|f| fs::read_to_string(f).expect("source is UTF-8")).collect();
+        for option in OPTIONS.iter().filter(|o| o.status == Status::Works && o.values.is_empty()) {
+            let declared = format!(" = \"{}\";", option.key);
+            let line = names.lines().find_map(|l| l.strip_suffix(&declared)).unwrap_or_default().trim();
+            assert!(!line.is_empty(), "`{}` has no name in keys.rs", option.key);
+            let name = format!("keys::{line}");
+            let read = code.iter().any(|text| {
+                text.match_indices(&name)
+                    .any(|(at, _)| !text[at + name.len()..].starts_with(|c: char| c == '_' || c.is_alphanumeric()))
+            });
+            assert!(read, "no code reads `{}`: declare it with a notice, or refuse its values", option.key);
         }
     }
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 mod bench;
 mod crash;
 mod docs;
+#[cfg(test)]
+mod errors;
 mod tidy;
 
 const USAGE: &str = "\

@@ -111,7 +111,8 @@ fn imports(root: &Path, findings: &mut Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
-fn rust_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+/// All Rust files below `dir`.
+pub fn rust_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     let entries = fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     for entry in entries {
         let path = entry.map_err(|e| e.to_string())?.path();

@@ -294,8 +294,9 @@ impl<T: Record> DataStream<T> {
         Arc::clone(&self.stage)
     }
 
+    /// Whether the rows come straight from a source that has no watermarks yet.
     pub(crate) fn is_source(&self) -> bool {
-        let source = |g: &mut flott_plan::StreamGraph| matches!(g.node(self.node).kind, NodeKind::Source(_));
+        let source = |g: &mut flott_plan::StreamGraph| matches!(&g.node(self.node).kind, NodeKind::Source(s) if s.transform.is_none());
         self.fused.is_empty() && self.env.with_graph(source)
     }
 }

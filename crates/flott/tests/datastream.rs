@@ -158,6 +158,7 @@ fn expected() -> BTreeMap<&'static str, Vec<Out>> {
     out
 }
 
+#[allow(clippy::unwrap_used, reason = "a helper of tests")]
 fn committed(dir: &Path) -> Vec<Out> {
     let mut rows = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

@@ -144,9 +144,15 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         board: Arc::clone(&board),
     };
     let master = JobMaster::new(parts, sender.clone(), events)?;
+    let outcome = Arc::clone(&board);
     let thread = std::thread::Builder::new()
         .name("job-master".into())
-        .spawn(move || master.run())
+        .spawn(move || {
+            // Whoever waits on the board must hear of it.
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| master.run())).is_err() {
+                outcome.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
+            }
+        })
         .map_err(|e| Error::retry("job.threads", format!("cannot start a thread: {e}")))?;
     Ok(JobClient {
         job,

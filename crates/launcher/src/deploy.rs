@@ -92,9 +92,15 @@ impl Plan<'_> {
             }
         }
         for spec in specs {
-            let (task, handle) = Task::new(spec, Arc::clone(listener))?;
-            spawn_task(task)?;
-            deployment.tasks.push(handle);
+            let task = Task::new(spec, Arc::clone(listener));
+            match task.and_then(|(task, handle)| spawn_task(task).map(|_| handle)) {
+                Ok(handle) => deployment.tasks.push(handle),
+                Err(e) => {
+                    // Those that run already would wait for their neighbours for ever.
+                    deployment.tasks.iter().for_each(TaskHandle::cancel);
+                    return Err(e);
+                }
+            }
         }
         Ok(deployment)
     }

@@ -152,6 +152,8 @@ fn what_flott_cannot_do_is_refused_with_a_sentence() {
         ("state.backend.type", "RocksDB", "later release"),
         ("execution.checkpointing.unaligned", "true", "later release"),
         ("table.exec.legacy-cast-behaviour", "enabled", "TRY_CAST"),
+        ("execution.buffer-timeout.enabled", "false", "execution.buffer-timeout.interval"),
+        ("state.checkpoints.create-subdir", "false", "id"),
     ] {
         let e = set(key, value).unwrap_err();
         assert_eq!(e.code(), "config.refused");
@@ -159,7 +161,16 @@ fn what_flott_cannot_do_is_refused_with_a_sentence() {
     }
     assert!(set("execution.checkpointing.unaligned.enabled", "false").unwrap().1.is_empty());
     assert_eq!(set("execution.runtime-mode", "AUTOMATIC").unwrap().1.len(), 1);
-    assert_eq!(set("table.exec.mini-batch.enabled", "true").unwrap().1[0].kind, NoticeKind::NoEffect);
+    for (key, value) in [
+        ("table.exec.mini-batch.enabled", "true"),
+        ("execution.checkpointing.storage", "jobmanager"),
+        ("pipeline.global-job-parameters", "a:1"),
+        ("sql-client.execution.max-table-result.rows", "10"),
+        ("table.display.max-column-width", "40"),
+        ("metrics.latency.interval", "1 s"),
+    ] {
+        assert_eq!(set(key, value).unwrap().1[0].kind, NoticeKind::NoEffect, "{key}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use flott_core::ids::CheckpointId;
 use flott_core::operator::Notification;
 use flott_runtime::TaskCommand;
 
+use super::upload::caught;
 use super::{JobEvent, JobMaster, Restore, State, Then};
 use crate::progress::CheckpointProgress;
 
@@ -81,7 +82,8 @@ impl JobMaster {
         let sender = self.sender.clone();
         self.work.submit(move || {
             crash_point::reach("before-publish");
-            let result = metadata.and_then(|m| {
+            let result = caught(|| {
+                let m = metadata?;
                 let published = storage.publish(&m)?;
                 Ok((published, Arc::new(m)))
             });
@@ -121,8 +123,12 @@ impl JobMaster {
             // A newer process owns the job: restarting would only be refused again.
             self.parts.board.failure(e.clone());
             self.parts.restart = RestartStrategy::new(RestartOptions::of(RestartKind::None));
-            if matches!(self.state, State::Running { .. }) {
-                self.stop(Then::Recover(e));
+            match &mut self.state {
+                State::Running { .. } => self.stop(Then::Recover(e)),
+                State::Stopping { then: then @ Then::Recover(_) } => *then = Then::Recover(e),
+                // Not to be deployed once more: it would commit and write beside its successor until its next publication.
+                State::Waiting { .. } => self.fail(e),
+                State::Stopping { .. } | State::Done => {}
             }
         }
     }

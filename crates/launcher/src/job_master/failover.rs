@@ -6,7 +6,7 @@ use flott_checkpoint::{Event as CheckpointEvent, RestartDecision};
 use flott_core::error::{Error, ErrorKind, Result};
 use flott_runtime::TaskHandle;
 
-use super::{JobMaster, State, Then};
+use super::{JobEvent, JobMaster, State, Then};
 use crate::deploy::Plan;
 use crate::progress::JobStatus;
 
@@ -74,7 +74,7 @@ impl JobMaster {
 
     /// The attempt failed; the first cause counts.
     pub(super) fn on_failure(&mut self, e: Error) {
-        if e.kind() == ErrorKind::Cancelled || !matches!(self.state, State::Running { .. }) {
+        if !matches!(self.state, State::Running { .. }) {
             return;
         }
         tracing::info!("job failed: {e}");
@@ -164,12 +164,29 @@ impl JobMaster {
         self.end(JobStatus::Failed(e));
     }
 
+    /// What is being published would appear after everything was removed.
+    fn await_publication(&mut self) {
+        while !self.stepping && self.parts.coordinator.publishing().is_some() {
+            if let Ok(JobEvent::Published { checkpoint, result }) = self.events.recv() {
+                let result = result.map(|(published, _)| published);
+                self.step(CheckpointEvent::Published { checkpoint, result });
+            }
+        }
+    }
+
     fn end(&mut self, status: JobStatus) {
         self.step(CheckpointEvent::Stop);
-        if self.parts.options.discards_at(&status)
-            && let Err(e) = self.parts.storage.discard_all(true) {
+        if self.parts.options.discards_at(&status) {
+            self.await_publication();
+            // A start that published nothing has nothing to remove: what is there belongs to starts before it.
+            let outcome = self.parts.storage.has_published().and_then(|own| match own {
+                true => self.parts.storage.discard_all(true),
+                false => Ok(()),
+            });
+            if let Err(e) = outcome {
                 tracing::warn!("checkpoints were not removed: {e}");
             }
+        }
         self.state = State::Done;
         self.parts.board.set_status(status);
     }

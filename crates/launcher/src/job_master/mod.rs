@@ -203,8 +203,10 @@ impl JobMaster {
             State::Waiting { until_ms } => Some(until_ms),
             _ => None,
         };
-        let next = [restart, self.wake_checkpoint_ms, self.next_discovery_ms].into_iter().flatten().min();
-        let ms = next.map_or(1000, |at| (at - self.now()).clamp(0, 1000));
+        // Overdue discovery is no reason to hurry while nothing runs.
+        let discovery = self.next_discovery_ms.filter(|_| matches!(self.state, State::Running { .. }));
+        let next = [restart, self.wake_checkpoint_ms, discovery].into_iter().flatten().min();
+        let ms = next.map_or(1000, |at| (at - self.now()).clamp(1, 1000));
         Duration::from_millis(u64::try_from(ms).unwrap_or(0))
     }
 

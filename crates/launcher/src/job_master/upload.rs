@@ -1,7 +1,7 @@
 //! Writes the cut of a task off its thread and answers with an event.
 
 use flott_core::element::Barrier;
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
 use flott_core::ids::SubtaskId;
 use flott_core::snapshot::{ChunkWriter, OperatorCut, OperatorSubtaskState, SubtaskCheckpointStats, SubtaskState};
 use flott_runtime::TaskCut;
@@ -20,9 +20,16 @@ impl JobMaster {
             }
         };
         let (clock, sender) = (self.parts.clock.clone(), self.sender.clone());
+        // All data is read and handed on: keyed state can only matter to a later process, and without a directory there is
+        // none that could find it. What sinks have to commit is operator state.
+        let needless = cut.barrier.options.last && self.parts.options.checkpoint_dir.is_none();
         self.work.submit(move || {
+            let mut cut = cut;
+            if needless {
+                cut.cuts.iter_mut().for_each(|c| c.keyed = None);
+            }
             let start = clock.now_nanos();
-            let result = write(cut.cuts, &*writer).map(|state| {
+            let result = caught(|| write(cut.cuts, &*writer)).map(|state| {
                 let stats = SubtaskCheckpointStats {
                     start_delay_ms: cut.start_delay_ms,
                     alignment_ms: cut.alignment_ms,
@@ -36,6 +43,12 @@ impl JobMaster {
             let _ = sender.send(JobEvent::Uploaded { subtask, checkpoint, result });
         });
     }
+}
+
+/// Calls `f`; a panic comes back as an error, so that whoever waits for the answer gets one.
+pub(super) fn caught<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+        .unwrap_or_else(|_| Err(Error::bug("storing a checkpoint panicked; the place is on standard error")))
 }
 
 fn write(cuts: Vec<OperatorCut>, writer: &dyn ChunkWriter) -> Result<SubtaskState> {
