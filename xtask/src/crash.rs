@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::bench::{process, target_dir};
@@ -167,7 +167,7 @@ fn start(job: Job, place: &Place, options: &Options, switches: &[String]) -> Res
         .spawn()
         .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
     let stderr = child.stderr.take().ok_or("no standard error")?;
-    let (send, lines) = channel();
+    let (send, lines) = sync_channel(1024);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if send.send(line).is_err() {

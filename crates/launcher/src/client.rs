@@ -89,9 +89,10 @@ impl JobClient {
     /// Waits for the end and for the threads of the job.
     pub fn join(mut self) -> JobStatus {
         if let Some(thread) = self.thread.take()
-            && thread.join().is_err() {
-                self.board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
-            }
+            && thread.join().is_err()
+        {
+            self.board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
+        }
         self.board.status()
     }
 }
@@ -130,6 +131,11 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
     let board = Arc::new(JobBoard::default());
     let (sender, events) = sync_channel(EVENTS_MAX);
     let client_restore = restore.as_ref().map(|r| (r.metadata.checkpoint, r.metadata.last));
+    // Without a directory every process would be generation 1, and with a fixed pipeline.job-id names of files would repeat.
+    let run = match options.checkpoint_dir {
+        Some(_) => generation.number,
+        None => u64::try_from(environment.clock.now_ms()).unwrap_or(0).max(1),
+    };
     let parts = JobMasterParts {
         coordinator: CheckpointCoordinator::new(options.checkpoint.clone(), generation.next_checkpoint, names),
         restart: RestartStrategy::new(options.restart.clone()),
@@ -138,7 +144,7 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         options,
         config: Arc::new(config.clone()),
         storage,
-        generation: generation.number,
+        generation: run,
         restore,
         clock: Arc::clone(&environment.clock),
         board: Arc::clone(&board),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
@@ -48,9 +49,12 @@ pub struct Plan<'a> {
 }
 
 /// The running tasks of an attempt.
+#[derive(Default)]
 pub struct Deployment {
     /// One handle per subtask.
     pub tasks: Vec<TaskHandle>,
+    /// Their threads.
+    pub threads: Vec<JoinHandle<()>>,
     /// Subtasks whose head is a source.
     pub sources: Vec<SubtaskId>,
     /// Metrics for the board.
@@ -69,8 +73,7 @@ impl Plan<'_> {
         let (mut senders, mut receivers) = self.channels(&wakers);
         let mut groups = BTreeMap::new();
         let mut specs = Vec::new();
-        let mut deployment =
-            Deployment { tasks: Vec::new(), sources: Vec::new(), entries: Vec::new(), enumerators: Vec::new() };
+        let mut deployment = Deployment::default();
         for (v, vertex) in self.graph.vertices.iter().enumerate() {
             for index in 0..vertex.parallelism {
                 let inputs = receivers.remove(&(v, index)).unwrap_or_default();
@@ -93,8 +96,11 @@ impl Plan<'_> {
         }
         for spec in specs {
             let task = Task::new(spec, Arc::clone(listener));
-            match task.and_then(|(task, handle)| spawn_task(task).map(|_| handle)) {
-                Ok(handle) => deployment.tasks.push(handle),
+            match task.and_then(|(task, handle)| Ok((spawn_task(task)?, handle))) {
+                Ok((thread, handle)) => {
+                    deployment.tasks.push(handle);
+                    deployment.threads.push(thread);
+                }
                 Err(e) => {
                     // Those that run already would wait for their neighbours for ever.
                     deployment.tasks.iter().for_each(TaskHandle::cancel);

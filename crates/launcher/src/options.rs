@@ -83,13 +83,15 @@ impl JobOptions {
         }
     }
 
-    /// Whether the checkpoints go away when the job ends like this. A job started from `latest` keeps its last one, so that
-    /// the same command finds that everything is done.
+    /// Whether the checkpoints go away when the job ends like this. A job that was started from a checkpoint never deletes:
+    /// the one it was started from may be its own, and belongs to the user. With `latest` the same command then finds that
+    /// everything is done.
     pub fn discards_at(&self, status: &JobStatus) -> bool {
+        let own_start = self.restore == RestoreFrom::Nothing;
         match status {
-            JobStatus::Finished => self.restore != RestoreFrom::Latest,
-            JobStatus::Canceled => !self.retain_on_cancellation,
-            JobStatus::Failed(_) => !self.retain_on_failure && self.restore != RestoreFrom::Latest,
+            JobStatus::Finished => own_start,
+            JobStatus::Canceled => own_start && !self.retain_on_cancellation,
+            JobStatus::Failed(_) => own_start && !self.retain_on_failure,
             _ => false,
         }
     }

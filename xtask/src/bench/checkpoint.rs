@@ -7,8 +7,17 @@ use std::time::Duration;
 
 use super::process;
 
-/// Aggregates per auction: state grows by a row with every new auction, hot auctions change all the time, old ones rest.
-const QUERY: &str = "\
+/// Statistics per bidder: state grows by a row with every new person, hot bidders change all the time, old ones rest.
+const PER_BIDDER: &str = "\
+CREATE TABLE sink (bidder BIGINT, n BIGINT, low BIGINT, middle BIGINT, high BIGINT, lowest BIGINT, highest BIGINT, average BIGINT,
+  total BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO sink SELECT bidder, COUNT(*), COUNT(*) FILTER (WHERE price < 10000),
+  COUNT(*) FILTER (WHERE price >= 10000 AND price < 1000000), COUNT(*) FILTER (WHERE price >= 1000000),
+  MIN(price), MAX(price), AVG(price), SUM(price)
+FROM bid GROUP BY bidder;";
+
+/// Statistics per auction and day: three times as many new rows, and longer keys.
+const PER_AUCTION: &str = "\
 CREATE TABLE sink (auction BIGINT, `day` STRING, n BIGINT, total BIGINT, lowest BIGINT, highest BIGINT) WITH ('connector' = 'blackhole');
 INSERT INTO sink SELECT auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd'), COUNT(*), SUM(price), MIN(price), MAX(price)
 FROM bid GROUP BY auction, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd');";
@@ -22,12 +31,13 @@ pub fn run(args: &[String]) -> Result<(), String> {
     };
     let (pairs, events, interval_s) =
         (value("--pairs", 3)?, value("--events", 250_000_000)?, value("--interval-s", 10)?);
+    let query = if args.iter().any(|a| a == "--per-auction") { PER_AUCTION } else { PER_BIDDER };
     let binary = super::release_binary()?;
     let dir = process::scratch("bench-checkpoint")?;
     let mut ratios = Vec::new();
     for pair in 0..pairs {
-        let (off, _) = once(&binary, &dir, events, None)?;
-        let (on, stderr) = once(&binary, &dir, events, Some(interval_s))?;
+        let (off, _) = once(&binary, &dir, query, events, None)?;
+        let (on, stderr) = once(&binary, &dir, query, events, Some(interval_s))?;
         let checkpoints = process::number_before(&stderr, " checkpoints").unwrap_or(0);
         let state = stderr.lines().rev().find(|l| l.contains("state")).unwrap_or("").trim().to_owned();
         let ratio = on.cpu_s / off.cpu_s;
@@ -49,7 +59,13 @@ pub fn run(args: &[String]) -> Result<(), String> {
     fs::remove_dir_all(&dir).map_err(|e| e.to_string())
 }
 
-fn once(binary: &Path, dir: &Path, events: u64, interval_s: Option<u64>) -> Result<(process::Usage, String), String> {
+fn once(
+    binary: &Path,
+    dir: &Path,
+    query: &str,
+    events: u64,
+    interval_s: Option<u64>,
+) -> Result<(process::Usage, String), String> {
     let source = format!(
         "'connector' = 'nexmark', 'events.num' = '{events}', 'first-event.rate' = '3500000', 'next-event.rate' = '3500000', 'rate.limited' = 'true'"
     );
@@ -62,7 +78,7 @@ fn once(binary: &Path, dir: &Path, events: u64, interval_s: Option<u64>) -> Resu
         );
     }
     script += &super::ddl(&source)?;
-    script += QUERY;
+    script += query;
     let file = dir.join("checkpoint.sql");
     fs::write(&file, script).map_err(|e| e.to_string())?;
     let mut command = Command::new(binary);

@@ -71,7 +71,12 @@ impl QueryPrinter {
                 }
             }
             if status.is_terminal() {
-                show.end()?;
+                // What a failed job gave is not a result: changes stay as they were shown, a table is not.
+                if matches!(status, JobStatus::Failed(_)) {
+                    show.flush()?
+                } else {
+                    show.end()?
+                }
                 return Ok(status);
             }
             show.flush()?;

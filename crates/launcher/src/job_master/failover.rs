@@ -6,7 +6,7 @@ use flott_checkpoint::{Event as CheckpointEvent, RestartDecision};
 use flott_core::error::{Error, ErrorKind, Result};
 use flott_runtime::TaskHandle;
 
-use super::{JobEvent, JobMaster, State, Then};
+use super::{JobEvent, JobMaster, Restore, State, Then};
 use crate::deploy::Plan;
 use crate::progress::JobStatus;
 
@@ -36,6 +36,7 @@ impl JobMaster {
         };
         let outcome = started();
         self.tasks = deployment.tasks;
+        self.threads = deployment.threads;
         self.sources = deployment.sources;
         self.enumerators = deployment.enumerators;
         self.alive = self.tasks.len();
@@ -110,6 +111,10 @@ impl JobMaster {
     }
 
     fn all_ended(&mut self) {
+        // Every task has said its last word; what it owns goes before the next attempt begins.
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
         match std::mem::replace(&mut self.state, State::Done) {
             State::Running { .. } if self.finished == self.tasks.len() => self.end(JobStatus::Finished),
             State::Running { .. } => self.fail(Error::bug("all tasks ended, but not all of them finished")),
@@ -145,7 +150,7 @@ impl JobMaster {
     /// Starts the next attempt.
     pub(super) fn redeploy(&mut self) {
         self.attempt += 1;
-        if let Err(e) = self.deploy() {
+        if let Err(e) = self.refresh_restore_point().and_then(|()| self.deploy()) {
             if matches!(self.state, State::Running { .. }) {
                 self.on_failure(e);
             } else {
@@ -153,6 +158,18 @@ impl JobMaster {
                 self.decide(e);
             }
         }
+    }
+
+    /// Looks into the publish log: a checkpoint whose publication seemed to fail may exist all the same.
+    fn refresh_restore_point(&mut self) -> Result<()> {
+        let storage = &self.parts.storage;
+        if storage.has_published()?
+            && let Some(point) = storage.choose_restore_point()?
+        {
+            let reader = point.chunk_reader();
+            self.parts.restore = Some(Restore { metadata: Arc::new(point.metadata), reader, own: true });
+        }
+        Ok(())
     }
 
     /// Gives up.

@@ -11,6 +11,7 @@ mod upload;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flott_checkpoint::metadata::{CheckpointMetadata, JobDescription};
@@ -123,6 +124,7 @@ pub struct JobMaster {
     state: State,
     attempt: u32,
     tasks: Vec<TaskHandle>,
+    threads: Vec<JoinHandle<()>>,
     sources: Vec<SubtaskId>,
     enumerators: Vec<(VertexId, Enumerator)>,
     /// Tasks of this attempt that have not ended.
@@ -159,6 +161,7 @@ impl JobMaster {
             state: State::Done,
             attempt: 0,
             tasks: Vec::new(),
+            threads: Vec::new(),
             sources: Vec::new(),
             enumerators: Vec::new(),
             alive: 0,
@@ -222,10 +225,12 @@ impl JobMaster {
                 self.redeploy();
             }
         }
-        if matches!(self.state, State::Running { .. }) && self.next_discovery_ms.is_some_and(|at| at <= now)
-            && let Err(e) = self.rediscover() {
-                self.on_failure(e);
-            }
+        if matches!(self.state, State::Running { .. })
+            && self.next_discovery_ms.is_some_and(|at| at <= now)
+            && let Err(e) = self.rediscover()
+        {
+            self.on_failure(e);
+        }
     }
 
     fn on_event(&mut self, event: JobEvent) {
