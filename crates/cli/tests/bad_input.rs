@@ -169,7 +169,11 @@ fn statements() {
         &["sql.unknown-column", "at line 4, column 8", "did you mean `id`?"],
     );
     refused(&over("good.csv", "", "SELECT UPER(s) FROM t"), &["sql.function", "did you mean UPPER?"]);
-    refused("SELECT 'a' + 1", &["error[sql.", "line 1, column 8"]);
+    refused("SELECT 'a' + 1", &["error[sql.data]", "cannot cast 'a'", "TRY_CAST"]);
+    refused(
+        &over("good.csv", "", "INSERT INTO nothing SELECT id FROM t"),
+        &["sql.insert", "do not match", "different number"],
+    );
 }
 
 #[test]

@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use flott_core::time::SystemClock;
 use serde_json::Value;
 use support::command::{flott, run};
 use tempfile::TempDir;
@@ -145,11 +146,11 @@ fn the_demo_gives_what_the_files_say() {
     let expected = expected();
     assert!(expected.len() > 1000, "{} rows", expected.len());
     assert_eq!(committed(dir.path()), expected);
-    // The ten worst hours, framed, under their header; a summary on standard error.
+    // The ten worst hours, framed, under their header; a summary on standard error: 27,004 flights and 1,458 airports.
     let table: Vec<&str> = run.stdout.lines().collect();
     assert_eq!(table.len(), 14, "{}", run.stdout);
     assert!(table[1].starts_with("| window_start"), "{}", run.stdout);
-    assert!(run.stderr.contains("27,004 rows in") && run.stderr.contains("0 late"), "{}", run.stderr);
+    assert!(run.stderr.contains("28,462 rows in") && run.stderr.contains("0 late"), "{}", run.stderr);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn the_demo_killed_twice_gives_the_same_rows() {
     let again = run(dir.path(), &["sql", "-f", "hourly.sql"]);
     assert!(again.success, "{}", again.stderr);
     assert!(again.stderr.contains("goes on from checkpoint"), "{}", again.stderr);
-    assert!(!again.stderr.contains("27,004 rows in"), "it began anew: {}", again.stderr);
+    assert!(!again.stderr.contains("28,462 rows in"), "it began anew: {}", again.stderr);
     assert_eq!(committed(dir.path()), expected());
     // Once more: everything is done, nothing changes.
     let done = run(dir.path(), &["sql", "-f", "hourly.sql"]);
@@ -184,10 +185,12 @@ fn out(args: &[&str]) -> String {
 
 #[test]
 fn the_first_result_comes_at_once() {
-    let begin = Instant::now();
+    let clock = SystemClock::shared();
+    let begin_ms = clock.now_ms();
     assert_eq!(out(&["sql", "--json", "-e", "SELECT 1"]), "{\"op\":\"+I\",\"EXPR$0\":1}\n");
     // The figure of a release build is 100 ms; this is for a build that is not optimised, on a busy machine.
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    let took_ms = clock.now_ms() - begin_ms;
+    assert!(took_ms < 2_000, "{took_ms} ms");
     assert_eq!(out(&["sql", "-e", "SELECT 1"]), "+--------+\n| EXPR$0 |\n+--------+\n|      1 |\n+--------+\n");
 }
 

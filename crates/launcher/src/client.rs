@@ -150,16 +150,7 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         board: Arc::clone(&board),
     };
     let master = JobMaster::new(parts, sender.clone(), events)?;
-    let outcome = Arc::clone(&board);
-    let thread = std::thread::Builder::new()
-        .name("job-master".into())
-        .spawn(move || {
-            // Whoever waits on the board must hear of it.
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| master.run())).is_err() {
-                outcome.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
-            }
-        })
-        .map_err(|e| Error::retry("job.threads", format!("cannot start a thread: {e}")))?;
+    let thread = spawn(master, Arc::clone(&board))?;
     Ok(JobClient {
         job,
         name,
@@ -170,6 +161,18 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         sender,
         thread: Some(thread),
     })
+}
+
+/// The thread of a job master. Whoever waits on the board hears of a panic.
+fn spawn(master: JobMaster, board: Arc<JobBoard>) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("job-master".into())
+        .spawn(move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| master.run())).is_err() {
+                board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
+            }
+        })
+        .map_err(|e| Error::retry("job.threads", format!("cannot start a thread: {e}")))
 }
 
 /// The checkpoint to start from, chosen after older generations were fenced off.

@@ -115,8 +115,7 @@ impl<'a> GraphBuilder<'a> {
         let given = table.source_columns();
         let spec = table_spec(table, &given, ChangelogMode::Append);
         let factory = self.services.registry.connector(&name, &table.options)?;
-        let source: Arc<dyn Source> =
-            factory.source(&spec, self.config).map_err(|e| e.context(format!("table `{name}`")))?;
+        let source: Arc<dyn Source> = factory.source(&spec, self.config).map_err(|e| of_table(e, &name))?;
         let bounded = source.boundedness() == Boundedness::Bounded;
         self.bounded &= bounded;
         let columns = plan_columns(&phys.columns);
@@ -193,7 +192,7 @@ impl<'a> GraphBuilder<'a> {
         let factory = self.services.registry.connector(&name, &table.options)?;
         let make = |mode| {
             let spec = table_spec(table, &table.sink_columns(), mode);
-            factory.sink(&spec, self.config).map_err(|e| e.context(format!("table `{name}`")))
+            factory.sink(&spec, self.config).map_err(|e| of_table(e, &name))
         };
         make(phys.changes.mode())
     }
@@ -214,6 +213,12 @@ impl<'a> GraphBuilder<'a> {
         self.graph.connect(from, node, 0, partitioner);
         Ok(())
     }
+}
+
+/// Says which table it is, unless the connector has said so.
+fn of_table(e: Error, name: &str) -> Error {
+    let context = format!("table `{name}`");
+    if e.message().starts_with(&context) { e } else { e.context(context) }
 }
 
 /// `Calc(select=[…])` is called `Calc` in a task's name.
