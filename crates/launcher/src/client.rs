@@ -116,10 +116,10 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
     };
     let storage = Arc::new(directory.job(job));
     let mut notices = Vec::new();
+    refuse_misfit(&directory, job, &name, &mut graph, &options)?;
     let generation = storage.begin_generation()?;
     let restore = restore_point(&storage, &options, storage_options, &mut notices)?;
     if let (Some(r), None) = (&restore, options.graph.max_parallelism) {
-        // Automatic max parallelism follows the checkpoint: key groups are fixed once state exists.
         graph.max_parallelism = r.metadata.max_parallelism;
     }
     let description = describe(job, &name, &graph);
@@ -161,6 +161,27 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         sender,
         thread: Some(thread),
     })
+}
+
+/// A job that does not fit its checkpoint is refused before it fences off one that runs.
+fn refuse_misfit(
+    directory: &CheckpointDirectory,
+    job: JobId,
+    name: &str,
+    graph: &mut JobGraph,
+    options: &JobOptions,
+) -> Result<()> {
+    let point = match &options.restore {
+        RestoreFrom::Nothing => None,
+        RestoreFrom::Latest => directory.latest(job)?,
+        RestoreFrom::Path(path) => Some(flott_checkpoint::storage::load(path, directory.options().clone())?),
+    };
+    let Some(point) = point else { return Ok(()) };
+    if options.graph.max_parallelism.is_none() {
+        // Automatic max parallelism follows the checkpoint: key groups are fixed once state exists.
+        graph.max_parallelism = point.metadata.max_parallelism;
+    }
+    graph_fit(&point.metadata, &describe(job, name, graph), options.ignore_unclaimed).map(drop)
 }
 
 /// The thread of a job master. Whoever waits on the board hears of a panic.
