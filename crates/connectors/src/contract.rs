@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flott_core::config::Configuration;
 use flott_core::ids::{JobId, OperatorId};
+use flott_core::memory::MemoryBudget;
 use flott_core::metrics::OperatorMetrics;
 use flott_core::sink::{Committable, Sink, SinkContext, SinkWriter, WriteStatus};
 use flott_core::source::{ReaderContext, ReaderEvent, Source, Split, SplitReader};
@@ -18,7 +19,7 @@ use crate::text::render_row;
 /// A context of a reader, at a clock that the caller moves.
 pub fn reader_context(clock: Arc<ManualClock>, subtask: u32, parallelism: u32) -> ReaderContext {
     let (config, metrics) = (Arc::new(Configuration::default()), Arc::new(OperatorMetrics::default()));
-    ReaderContext { subtask, parallelism, clock, config, metrics }
+    ReaderContext { subtask, parallelism, clock, config, memory: MemoryBudget::unlimited(), metrics }
 }
 
 /// A context of a writer or committer of job 1.
@@ -32,6 +33,7 @@ pub fn sink_context(subtask: u32, parallelism: u32, attempt: u32, run: u64) -> S
         run,
         clock: ManualClock::at(1_000_000),
         config: Arc::new(Configuration::default()),
+        memory: MemoryBudget::unlimited(),
         metrics: Arc::new(OperatorMetrics::default()),
     }
 }

@@ -5,8 +5,16 @@ pub mod collect;
 pub mod columns;
 pub mod contract;
 pub mod datagen;
+#[cfg(feature = "elasticsearch")]
+pub mod elasticsearch;
 pub mod filesystem;
+#[cfg(any(feature = "jdbc", feature = "elasticsearch"))]
+pub mod flusher;
 pub mod formats;
+#[cfg(feature = "jdbc")]
+pub mod jdbc;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod nexmark;
 pub mod options;
 pub mod pace;
@@ -31,20 +39,26 @@ pub fn register_all(registry: &mut Registry) {
     registry.register(Arc::new(nexmark::NexmarkFactory));
     registry.register(Arc::new(print::PrintFactory));
     registry.register(Arc::new(print::BlackholeFactory));
+    #[cfg(feature = "kafka")]
+    kafka::register(registry);
+    #[cfg(feature = "jdbc")]
+    jdbc::register(registry);
+    #[cfg(feature = "elasticsearch")]
+    elasticsearch::register(registry);
 }
 
 /// The options of connectors and formats as a page of documentation, from the tables that check them.
 pub fn options_markdown() -> String {
-    let tables: [(&str, &[OptionSpec]); 6] = [
-        ("Connector `filesystem`", filesystem::OPTIONS),
-        ("Connector `datagen`", datagen::OPTIONS),
-        ("Connector `nexmark`", nexmark::OPTIONS),
-        ("Connector `print`", print::PRINT_OPTIONS),
-        ("Format `csv`", formats::csv::OPTIONS),
-        ("Format `json`", formats::json::OPTIONS),
-    ];
+    let mut registry = Registry::default();
+    register_all(&mut registry);
+    let connectors = registry.names().into_iter().filter_map(|name| {
+        let options = [("connector".to_owned(), name.to_owned())].into();
+        let factory = registry.connector(name, &options).ok()?;
+        Some((format!("Connector `{name}`"), factory.options()))
+    });
+    let formats = formats::TABLES.iter().map(|(name, options)| (format!("Format `{name}`"), *options));
     let mut out = String::from("# Options of connectors and formats\n");
-    for (title, options) in tables {
+    for (title, options) in connectors.chain(formats).filter(|(_, options)| !options.is_empty()) {
         write!(out, "\n## {title}\n\n| option | type | default | meaning |\n|---|---|---|---|\n")
             .expect("strings accept text");
         for o in options {

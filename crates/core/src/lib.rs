@@ -10,6 +10,8 @@ pub mod error;
 pub mod ids;
 pub mod key_group;
 pub mod keys;
+pub mod lookup;
+pub mod memory;
 pub mod metrics;
 pub mod operator;
 pub mod registry;

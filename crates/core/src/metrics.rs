@@ -1,6 +1,7 @@
 //! Counters that tasks write and everybody else reads: plain atomics, no locks, no allocation on the hot path.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A counter or gauge.
 #[derive(Debug, Default)]
@@ -35,6 +36,62 @@ pub struct OperatorMetrics {
     pub bad_skipped: Counter,
     /// Bytes read or written by a connector.
     pub bytes: Counter,
+    /// The server a connector talks to, if it talks to one.
+    pub external: ExternalMetrics,
+}
+
+/// A server outside the process and how long calls to it take: what explains a slow sink. Written by the connector, a call
+/// at a time.
+#[derive(Debug, Default)]
+pub struct ExternalMetrics {
+    endpoint: OnceLock<String>,
+    calling: Mutex<Option<ExternalCall>>,
+    /// Calls that ended.
+    pub calls: Counter,
+    /// Time spent in them, in nanoseconds.
+    pub call_ns: Counter,
+    /// Rows they carried.
+    pub rows: Counter,
+    /// Calls that failed and were tried again.
+    pub retries: Counter,
+}
+
+/// A call that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalCall {
+    /// What it does, such as `flush of 500 rows` or `commit of 3 transactions`.
+    pub what: String,
+    /// When it began: processing time in milliseconds.
+    pub since_ms: i64,
+}
+
+impl ExternalMetrics {
+    /// Names the server, such as `mysql 127.0.0.1:3306, table shop.totals`; never with a password. The first name stays.
+    pub fn set_endpoint(&self, endpoint: impl Into<String>) {
+        let _ = self.endpoint.set(endpoint.into());
+    }
+    /// The server's name.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.get().map(String::as_str)
+    }
+    /// A call begins.
+    pub fn begin(&self, what: impl Into<String>, now_ms: i64) {
+        *self.lock() = Some(ExternalCall { what: what.into(), since_ms: now_ms });
+    }
+    /// It ended, having carried `rows` in `ns` nanoseconds.
+    pub fn end(&self, rows: u64, ns: u64) {
+        *self.lock() = None;
+        self.calls.add(1);
+        self.call_ns.add(ns);
+        self.rows.add(rows);
+    }
+    /// The call under way.
+    pub fn calling(&self) -> Option<ExternalCall> {
+        self.lock().clone()
+    }
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ExternalCall>> {
+        self.calling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Counters of one subtask. Times in nanoseconds; busy + idle + backpressured is the task's life.

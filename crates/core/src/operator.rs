@@ -11,6 +11,7 @@ use crate::element::{Element, Signal};
 use crate::error::Result;
 use crate::ids::{CheckpointId, JobId, OperatorId};
 use crate::key_group::KeyGroupRange;
+use crate::memory::MemoryBudget;
 use crate::metrics::OperatorMetrics;
 use crate::snapshot::OperatorStateStore;
 use crate::state::StateBackend;
@@ -126,6 +127,8 @@ pub struct OperatorContext {
     pub operator_state: OperatorStateStore,
     /// Where output goes.
     pub out: Outbox,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// Counters of this operator.
     pub metrics: Arc<OperatorMetrics>,
 }

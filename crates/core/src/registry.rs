@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Configuration;
 use crate::error::{Error, Result};
+use crate::lookup::LookupSource;
 use crate::sink::{ChangelogMode, Sink};
 use crate::source::Source;
 use crate::types::{Column, DataType};
@@ -55,6 +56,21 @@ pub trait ConnectorFactory: Send + Sync {
     /// Columns of a table declared without any (`nexmark` has a fixed schema); `None`: they must be declared.
     fn default_columns(&self) -> Option<Vec<Column>> {
         None
+    }
+    /// Which changes the source yields, from its options (`debezium-json` retracts, `upsert-kafka` upserts by primary key).
+    fn source_mode(&self, table: &TableSpec) -> Result<ChangelogMode> {
+        let _ = table;
+        Ok(ChangelogMode::Append)
+    }
+    /// The lookup source on these key columns (indices into the table's columns); an error of kind `User` when the connector
+    /// cannot be asked by key.
+    fn lookup(&self, table: &TableSpec, keys: &[usize], config: &Configuration) -> Result<Arc<dyn LookupSource>> {
+        let _ = (keys, config);
+        Err(Error::user(
+            "table.not-a-lookup-source",
+            format!("table `{}`: the connector '{}' cannot be asked by key", table.name, self.identifier()),
+        )
+        .hint("a lookup join needs a table of the connector 'jdbc'; join the stream itself by leaving out FOR SYSTEM_TIME AS OF"))
     }
     /// The source; an error of kind `User` when the connector cannot be read.
     fn source(&self, table: &TableSpec, config: &Configuration) -> Result<Arc<dyn Source>>;

@@ -9,6 +9,7 @@ use crate::batch::ChangeBatch;
 use crate::config::Configuration;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, JobId, OperatorId};
+use crate::memory::MemoryBudget;
 use crate::metrics::OperatorMetrics;
 use crate::time::SharedClock;
 
@@ -55,6 +56,8 @@ pub struct SinkContext {
     pub clock: SharedClock,
     /// The effective configuration.
     pub config: Arc<Configuration>,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// Counters of the sink.
     pub metrics: Arc<OperatorMetrics>,
 }
@@ -76,8 +79,16 @@ pub enum WriteStatus {
 pub trait SinkWriter: Send {
     /// Takes a batch.
     fn write(&mut self, batch: &ChangeBatch) -> Result<WriteStatus>;
+    /// Called before `prepare_commit`, again and again until it says `Accepted`: where a writer waits for what it has under
+    /// way without blocking the thread. A checkpoint waits for as long, so a writer whose [`Self::snapshot`] carries what is
+    /// not yet written outside says `Accepted` at once, except at `end_of_data`, when nothing may be left.
+    fn flush(&mut self, end_of_data: bool) -> Result<WriteStatus> {
+        let _ = end_of_data;
+        Ok(WriteStatus::Accepted)
+    }
     /// Makes everything written so far durable but invisible, and says how to make it visible. Called before every
-    /// barrier, and with `end_of_data` before the last one. At-least-once sinks flush here and return nothing.
+    /// barrier, and with `end_of_data` before the last one. Never waits for a server: at-least-once sinks return nothing here,
+    /// having put what they have not written yet into [`Self::snapshot`] or written it in [`Self::flush`].
     fn prepare_commit(&mut self, checkpoint: CheckpointId, end_of_data: bool) -> Result<Vec<Committable>>;
     /// Writer state for the checkpoint, after `prepare_commit`.
     fn snapshot(&mut self) -> Result<Vec<Bytes>> {

@@ -8,6 +8,7 @@ use crate::batch::ChangeBatch;
 use crate::config::Configuration;
 use crate::error::Result;
 use crate::ids::CheckpointId;
+use crate::memory::MemoryBudget;
 use crate::metrics::OperatorMetrics;
 use crate::time::SharedClock;
 
@@ -50,6 +51,8 @@ pub struct ReaderContext {
     pub clock: SharedClock,
     /// The effective configuration.
     pub config: Arc<Configuration>,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// Counters of the source.
     pub metrics: Arc<OperatorMetrics>,
 }

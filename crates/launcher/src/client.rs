@@ -10,6 +10,7 @@ use flott_checkpoint::{CheckpointCoordinator, CheckpointDirectory, JobStorage, R
 use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, JobId};
+use flott_core::memory::MemoryBudget;
 use flott_core::time::{SharedClock, SystemClock};
 use flott_plan::job_graph::JobGraph;
 use flott_plan::stream_graph::StreamGraph;
@@ -23,13 +24,15 @@ use crate::progress::{JobBoard, JobStatus, Progress};
 pub struct Environment {
     /// Time.
     pub clock: SharedClock,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// Test-only: publication does not fence older generations off. The crash harness must then find lost or doubled rows.
     pub fence_disabled: bool,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Environment { clock: SystemClock::shared(), fence_disabled: false }
+        Environment { clock: SystemClock::shared(), memory: MemoryBudget::unlimited(), fence_disabled: false }
     }
 }
 
@@ -142,6 +145,7 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         graph,
         description,
         options,
+        memory: environment.memory.clone(),
         config: Arc::new(config.clone()),
         storage,
         generation: run,

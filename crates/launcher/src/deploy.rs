@@ -8,6 +8,7 @@ use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
 use flott_core::ids::{JobId, OperatorId, SubtaskId};
 use flott_core::key_group::KeyGroupRange;
+use flott_core::memory::MemoryBudget;
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::Operator;
 use flott_core::snapshot::OperatorStateStore;
@@ -36,6 +37,8 @@ pub struct Plan<'a> {
     pub attempt: u32,
     /// Generation of this process: unique among all that ever ran the job.
     pub run: u64,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// The effective configuration.
     pub config: Arc<Configuration>,
     /// Time.
@@ -196,6 +199,7 @@ impl Plan<'_> {
             outputs,
             config: Arc::clone(&self.config),
             clock: Arc::clone(&self.clock),
+            memory: self.memory.clone(),
             metrics: Arc::new(TaskMetrics::default()),
             options: self.options,
             waker,
@@ -218,6 +222,7 @@ impl Plan<'_> {
             parallelism: vertex.parallelism,
             clock: Arc::clone(&self.clock),
             config: Arc::clone(&self.config),
+            memory: self.memory.clone(),
             metrics: Arc::clone(&metrics),
         })?;
         let alignment =

@@ -239,6 +239,7 @@ impl Operator for SinkOperator {
             run: self.run,
             clock: Arc::clone(&ctx.clock),
             config: Arc::clone(&ctx.config),
+            memory: ctx.memory.clone(),
             metrics: Arc::clone(&ctx.metrics),
         };
         let restored = ctx.operator_state.take(WRITER_STATE);

@@ -9,6 +9,7 @@ use flott_core::config::Configuration;
 use flott_core::element::{Barrier, Element, Signal};
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, JobId, OperatorId, SubtaskId};
+use flott_core::memory::MemoryBudget;
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::{Notification, Operator, OperatorContext, Outbox, TARGET_BATCH_ROWS};
 use flott_core::snapshot::{OperatorCut, OperatorStateStore};
@@ -54,6 +55,8 @@ pub struct TaskSpec {
     pub config: Arc<Configuration>,
     /// Time.
     pub clock: SharedClock,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// Counters of the task.
     pub metrics: Arc<TaskMetrics>,
     /// Sizes and intervals.
@@ -290,6 +293,7 @@ impl Task {
                 state: op.state,
                 operator_state: op.operator_state,
                 out: Outbox::new(options.outbox_capacity),
+                memory: spec.memory.clone(),
                 metrics: op.metrics,
             };
             (op.operator, context)

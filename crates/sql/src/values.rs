@@ -111,6 +111,7 @@ impl SplitReader for ValuesReader {
 #[cfg(test)]
 mod tests {
     use flott_core::config::Configuration;
+    use flott_core::memory::MemoryBudget;
     use flott_core::metrics::OperatorMetrics;
     use flott_core::time::ManualClock;
     use flott_core::types::TypeKind;
@@ -128,6 +129,7 @@ mod tests {
             clock: ManualClock::at(0),
             config: Arc::new(Configuration::default()),
             metrics: Arc::new(OperatorMetrics::default()),
+            memory: MemoryBudget::unlimited(),
         };
         source.reader(context).expect("a reader")
     }

@@ -4,6 +4,7 @@ pub mod csv;
 pub mod csv_encode;
 pub mod json;
 pub mod json_encode;
+pub mod message;
 pub mod text;
 
 use arrow_array::{ArrayRef, RecordBatch};
@@ -91,6 +92,9 @@ pub trait Encoder: Send {
     /// Appends the rows of `batch`, one record each.
     fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()>;
 }
+
+/// The options of every format, for the documentation.
+pub const TABLES: &[(&str, &[OptionSpec])] = &[("csv", csv::OPTIONS), ("json", json::OPTIONS)];
 
 /// The option that names the format.
 pub const FORMAT_OPTION: OptionSpec = option("format", "ENUM(csv|json)", "", true, "How rows are written as bytes.");

@@ -9,6 +9,7 @@ use arrow_array::{Array, RecordBatch, StructArray};
 use arrow_select::concat::concat_batches;
 use flott_core::ErrorKind;
 use flott_core::config::Configuration;
+use flott_core::memory::MemoryBudget;
 use flott_core::registry::{ConnectorFactory, TableSpec};
 use flott_core::sink::ChangelogMode;
 use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitReader};
@@ -36,7 +37,7 @@ fn source(options: &[(&str, &str)]) -> Arc<dyn Source> {
 
 fn reader(source: &dyn Source, subtask: u32, parallelism: u32, clock: &SharedClock) -> Box<dyn SplitReader> {
     let (config, metrics) = (Arc::new(Configuration::default()), Arc::default());
-    source.reader(ReaderContext { subtask, parallelism, clock: clock.clone(), config, metrics }).unwrap()
+    source.reader(ReaderContext { subtask, parallelism, clock: clock.clone(), config, memory: MemoryBudget::unlimited(), metrics }).unwrap()
 }
 
 fn clock() -> SharedClock {

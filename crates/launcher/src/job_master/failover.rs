@@ -19,6 +19,7 @@ impl JobMaster {
             graph: &self.parts.graph,
             attempt: self.attempt,
             run: self.parts.generation,
+            memory: self.parts.memory.clone(),
             config: Arc::clone(&self.parts.config),
             clock: Arc::clone(&self.parts.clock),
             options: self.parts.options.task,

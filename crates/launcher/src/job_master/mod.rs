@@ -19,6 +19,7 @@ use flott_checkpoint::{CheckpointCoordinator, Event as CheckpointEvent, JobStora
 use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, SubtaskId, VertexId};
+use flott_core::memory::MemoryBudget;
 use flott_core::snapshot::{ChunkReader, SubtaskCheckpointStats, SubtaskState};
 use flott_core::time::SharedClock;
 use flott_plan::job_graph::JobGraph;
@@ -83,6 +84,8 @@ pub struct JobMasterParts {
     pub description: JobDescription,
     /// Options.
     pub options: JobOptions,
+    /// What the process may hold in memory.
+    pub memory: MemoryBudget,
     /// The effective configuration.
     pub config: Arc<Configuration>,
     /// Where checkpoints go.

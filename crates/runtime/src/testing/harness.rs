@@ -9,6 +9,7 @@ use flott_core::element::{Barrier, BarrierOptions, Element, Signal};
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, JobId, OperatorId};
 use flott_core::key_group::KeyGroupRange;
+use flott_core::memory::MemoryBudget;
 use flott_core::metrics::OperatorMetrics;
 use flott_core::operator::{Notification, OperatorContext, OperatorFactory, Outbox};
 use flott_core::snapshot::{
@@ -140,6 +141,7 @@ impl OperatorHarnessBuilder {
             state,
             operator_state: OperatorStateStore::restored((!self.restored.is_empty()).then_some(entries)),
             out: Outbox::new(self.outbox),
+            memory: MemoryBudget::unlimited(),
             metrics: Arc::new(OperatorMetrics::default()),
         };
         let metrics = Arc::clone(&context.metrics);

@@ -206,6 +206,7 @@ impl Wiring<'_> {
             outputs,
             config: Arc::default(),
             clock: Arc::clone(&self.spec.clock),
+            memory: flott_core::memory::MemoryBudget::unlimited(),
             metrics: Arc::clone(&metrics),
             options: self.spec.options,
             waker,
