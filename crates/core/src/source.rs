@@ -1,5 +1,6 @@
 //! The law of sources: a split enumerator beside the JobManager, split readers in the tasks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,11 @@ pub struct ReaderContext {
 /// The runtime remembers which ids were ever handed out (it is part of the checkpoint), so an enumerator may
 /// name the same split again.
 pub trait SplitEnumerator: Send {
+    /// The ids ever handed out, before the first `discover` of a restored job: for sources that would cut what they know
+    /// already into other parts now.
+    fn restore(&mut self, known: &BTreeSet<String>) {
+        let _ = known;
+    }
     /// All splits that exist now, for `parallelism` readers.
     fn discover(&mut self, parallelism: u32) -> Result<Vec<Split>>;
     /// How often to look again; `None`: never.

@@ -215,6 +215,9 @@ fn restore_point(
     let Some(point) = point else { return Ok(None) };
     notices.extend(point.notices.iter().cloned());
     let own = storage.adopt(&point);
+    if own && matches!(options.restore, RestoreFrom::Path(_)) {
+        storage.keep(point.metadata.checkpoint);
+    }
     let reader = point.chunk_reader();
     Ok(Some(Restore { metadata: Arc::new(point.metadata), reader, own }))
 }

@@ -1,6 +1,6 @@
 //! Which files of a job are referred to by whom: the books behind retention; never does I/O.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use flott_core::CheckpointId;
 
@@ -27,8 +27,10 @@ impl Retained {
 pub(super) struct Files {
     /// Published and not dropped.
     pub retained: BTreeMap<CheckpointId, Retained>,
-    /// Referred to by the checkpoint the job was restored from.
+    /// Referred to by the checkpoint the job was restored from, until this generation has published its own.
     pub pinned: HashSet<String>,
+    /// Checkpoints that the user named: retention leaves them alone.
+    pub kept: BTreeSet<CheckpointId>,
     /// Written for checkpoints that are not decided.
     pub in_flight: BTreeMap<CheckpointId, HashSet<String>>,
     /// Shared files nobody retained refers to, deleted once no checkpoint up to this id is in flight: it may have been
@@ -103,10 +105,10 @@ impl Files {
         let written = self.in_flight.remove(&checkpoint).unwrap_or_default();
         written.into_iter().filter(|path| !self.is_referenced(path)).collect()
     }
-    /// Checkpoints beyond the newest `num_retained`; savepoints stay.
+    /// Checkpoints beyond the newest `num_retained`; savepoints and what the user named stay.
     pub(super) fn surplus(&self, num_retained: usize) -> Vec<CheckpointId> {
-        let regular: Vec<CheckpointId> =
-            self.retained.iter().filter(|(_, r)| !r.savepoint).map(|(id, _)| *id).collect();
+        let is_regular = |(id, r): &(&CheckpointId, &Retained)| !r.savepoint && !self.kept.contains(id);
+        let regular: Vec<CheckpointId> = self.retained.iter().filter(is_regular).map(|(id, _)| *id).collect();
         let keep = num_retained.max(1).min(regular.len());
         regular[..regular.len() - keep].to_vec()
     }

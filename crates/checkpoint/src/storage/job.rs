@@ -172,6 +172,12 @@ impl JobStorage {
         own
     }
 
+    /// Leaves a checkpoint of the job alone that the user named as the start of this generation, as Flink's `NO_CLAIM` does: it goes
+    /// neither when newer ones complete nor when the job ends.
+    pub fn keep(&self, checkpoint: CheckpointId) {
+        self.inner.files().kept.insert(checkpoint);
+    }
+
     /// A writer for the chunks of one checkpoint, for any thread. It fails once the checkpoint is given up.
     pub fn chunk_writer(&self, checkpoint: CheckpointId) -> Result<Arc<dyn ChunkWriter>> {
         let generation = self.generation();
@@ -326,6 +332,8 @@ impl JobStorage {
         state.next_seq += 1;
         let mut files = inner.files();
         files.retained.insert(metadata.checkpoint, Retained::of(seq, metadata));
+        // A failover goes back to this one now, no longer to the one the job was started from.
+        files.pinned.clear();
         // At that number lies our entry, so those whose reply was lost never came to be.
         let (_, orphans) = files.resolve(entry.nonce);
         drop(files);

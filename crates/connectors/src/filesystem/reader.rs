@@ -1,6 +1,6 @@
 //! The file source: lists splits, reads them block by block and decodes a batch a poll; never blocks for long.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Source for FileSource {
     }
 
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
-        Ok(Box::new(FileEnumerator(self.0.clone())))
+        Ok(Box::new(FileEnumerator { table: self.0.clone(), known: BTreeSet::new() }))
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
@@ -50,13 +50,23 @@ impl Source for FileSource {
     }
 }
 
-struct FileEnumerator(Arc<FileTable>);
+struct FileEnumerator {
+    table: Arc<FileTable>,
+    /// Files that were cut into parts before this start.
+    known: BTreeSet<PathBuf>,
+}
 
 impl SplitEnumerator for FileEnumerator {
+    fn restore(&mut self, known: &BTreeSet<String>) {
+        self.known = known.iter().map(PathBuf::from).collect();
+    }
+
+    /// The last part of a file goes to its end, wherever that is by the time it is read: a file that was cut before is not cut
+    /// again, or what it has grown by would be read twice.
     fn discover(&mut self, _: u32) -> Result<Vec<Split>> {
         let mut splits = Vec::new();
-        for (path, bytes) in list_files(&self.0.path)? {
-            let parts = parts(&path, bytes, self.0.format.quote(), self.0.split_bytes)?;
+        for (path, bytes) in list_files(&self.table.path)?.into_iter().filter(|(path, _)| !self.known.contains(path)) {
+            let parts = parts(&path, bytes, self.table.format.quote(), self.table.split_bytes)?;
             splits.extend(parts.iter().map(FileSplit::encode));
         }
         Ok(splits)

@@ -107,7 +107,7 @@ impl Sink for FileSink {
 
 /// Makes the directory and checks that files can be made in it, so that a job fails before it has read anything.
 fn prepare_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| unwritable(path, &e))?;
+    create_directories(path)?;
     let probe = path.join(format!(".flott-probe-{}", std::process::id()));
     match File::create(&probe) {
         Ok(_) => {
@@ -117,6 +117,18 @@ fn prepare_directory(path: &Path) -> Result<()> {
         }
         Err(e) => Err(unwritable(path, &e)),
     }
+}
+
+/// Makes a directory and those above it, and makes their names durable: a committed file is lost with a directory that is.
+fn create_directories(directory: &Path) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let directory = &std::path::absolute(directory).map_err(|e| unwritable(directory, &e))?;
+    let missing = directory.ancestors().take_while(|d| !d.exists());
+    let parents: Vec<&Path> = missing.filter_map(Path::parent).collect();
+    fs::create_dir_all(directory).map_err(|e| unwritable(directory, &e))?;
+    parents.into_iter().try_for_each(sync_directory)
 }
 
 /// The error for a directory that cannot be written, with what decides about it.
@@ -198,7 +210,7 @@ impl FileWriter {
         }
         let directory =
             std::path::absolute(self.options.path.join(partition)).map_err(|e| unwritable(&self.options.path, &e))?;
-        fs::create_dir_all(&directory).map_err(|e| unwritable(&directory, &e))?;
+        create_directories(&directory)?;
         let final_name = naming::final_name(&self.context, self.counter, &self.suffix);
         self.counter += 1;
         let hidden = directory.join(naming::hidden_name(&self.context, &final_name, IN_PROGRESS));

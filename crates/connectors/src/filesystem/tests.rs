@@ -257,6 +257,23 @@ fn pair(sink: &dyn Sink, subtask: u32, parallelism: u32, attempt: u32) -> Pair {
 }
 
 #[test]
+fn a_file_that_grows_between_two_starts_is_not_cut_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.csv");
+    fs::write(&path, lines(0, 10)).expect("written");
+    let source = in_parts(dir.path(), 50, "csv", &[]);
+    let ids = |splits: Vec<flott_core::source::Split>| splits.into_iter().map(|s| s.id).collect::<Vec<_>>();
+    let known = ids(source.enumerator().expect("one").discover(1).expect("parts"));
+    assert!(known.len() > 1, "{known:?}");
+    fs::write(&path, lines(0, 100)).expect("written");
+    fs::write(dir.path().join("2.csv"), lines(0, 1)).expect("written");
+    let mut restored = source.enumerator().expect("one");
+    restored.restore(&known.into_iter().collect());
+    let new = ids(restored.discover(1).expect("parts"));
+    assert_eq!(new, [dir.path().join("2.csv").display().to_string()]);
+}
+
+#[test]
 fn cleaning_up_spares_live_writers_and_what_other_subtasks_restored() {
     let dir = tempfile::tempdir().expect("a directory");
     let sink = sink(&table(&COLUMNS, &options(dir.path(), "json", &[]))).expect("a sink");

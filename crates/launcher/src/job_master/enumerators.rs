@@ -42,12 +42,16 @@ impl Enumerator {
         restored: Option<&[u8]>,
     ) -> Result<Self> {
         let known = restored.map(|bytes| decode(name, bytes)).transpose()?.unwrap_or_default();
+        let mut enumerator = source.enumerator()?;
+        if restored.is_some() {
+            enumerator.restore(&known);
+        }
         Ok(Enumerator {
             operator,
             name: name.to_owned(),
             bounded: source.boundedness() == Boundedness::Bounded,
             parallelism,
-            enumerator: source.enumerator()?,
+            enumerator,
             known,
             next_reader: 0,
         })

@@ -36,6 +36,33 @@ fn shared_files_live_as_long_as_a_retained_checkpoint_refers_to_them() {
 }
 
 #[test]
+fn a_checkpoint_that_the_user_named_outlives_newer_ones_and_others_do_not() {
+    on_both(|s| {
+        let job = open(&s, 1);
+        job.begin_generation().unwrap();
+        let base = put(&job, 1, ChunkScope::Shared, "base");
+        job.publish(&metadata(1, vec![base.clone()])).unwrap();
+        let again = open(&s, 1);
+        again.begin_generation().unwrap();
+        let point = again.choose_restore_point().unwrap().expect("checkpoint 1");
+        again.keep(point.metadata.checkpoint);
+        publish(&again, 2).unwrap();
+        assert_eq!(again.retire().unwrap(), []);
+        publish(&again, 3).unwrap();
+        assert_eq!(again.retire().unwrap(), [CheckpointId(2)]);
+        let files = tree(&s);
+        assert!(files.contains(&"chk-1/_metadata".to_owned()) && files.contains(&path(&base)), "{files:?}");
+        // The next start names nothing: now it is one of many.
+        let third = open(&s, 1);
+        third.begin_generation().unwrap();
+        third.choose_restore_point().unwrap().expect("checkpoint 3");
+        publish(&third, 4).unwrap();
+        assert_eq!(third.retire().unwrap(), [CheckpointId(1), CheckpointId(3)]);
+        assert!(!tree(&s).contains(&path(&base)));
+    });
+}
+
+#[test]
 fn a_dropped_shared_file_waits_for_checkpoints_in_flight_that_may_need_it() {
     on_both(|s| {
         let job = open(&s, 1);
