@@ -11,6 +11,7 @@ use crate::tidy::root;
 
 mod checkpoint;
 pub mod golden;
+mod kafka;
 pub mod process;
 
 use process::Usage;
@@ -51,7 +52,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
     match args.first().map(String::as_str) {
         Some("nexmark") => nexmark(parse(&args[1..])?),
         Some("checkpoint") => checkpoint::run(&args[1..]),
-        _ => Err("usage: cargo xtask bench nexmark | checkpoint".into()),
+        Some("kafka") => kafka::run(&args[1..]),
+        _ => Err("usage: cargo xtask bench nexmark | checkpoint | kafka".into()),
     }
 }
 
@@ -82,15 +84,22 @@ fn parse(args: &[String]) -> Result<Options, String> {
 
 /// Builds the release binary and returns its path.
 pub fn release_binary() -> Result<PathBuf, String> {
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "flott-cli"])
-        .current_dir(root())
-        .status()
-        .map_err(|e| format!("cargo build: {e}"))?;
+    build(&["--package", "flott-cli"]).map(|dir| dir.join("flott"))
+}
+
+/// Builds an example of a crate in release mode.
+pub fn release_example(package: &str, example: &str) -> Result<PathBuf, String> {
+    build(&["--package", package, "--example", example]).map(|dir| dir.join("examples").join(example))
+}
+
+fn build(args: &[&str]) -> Result<PathBuf, String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--quiet"]).args(args).current_dir(root());
+    let status = cargo.status().map_err(|e| format!("cargo build: {e}"))?;
     if !status.success() {
         return Err("cargo build --release failed".into());
     }
-    Ok(target_dir().join("release/flott"))
+    Ok(target_dir().join("release"))
 }
 
 /// Where cargo puts its products.

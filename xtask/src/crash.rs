@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use crate::bench::{process, target_dir};
+use crate::child::{Random, Running, Wait, end, signal, wait_for};
 use crate::tidy::root;
 
 /// Named points, in the order in which a checkpoint reaches them.
@@ -40,22 +39,6 @@ struct Tally {
     finished: u64,
 }
 
-/// A small deterministic generator: the seed is printed, so a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 /// Runs the harness.
 pub fn run(args: &[String]) -> Result<(), String> {
     let options = parse(args)?;
@@ -68,7 +51,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         return Err("cargo build failed".into());
     }
     let dir = process::scratch("crash")?;
-    let mut random = Random(options.seed);
+    let mut random = Random::new(options.seed);
     let mut tally = Tally::default();
     for (job, kills) in [(Job::Sql, options.kills.div_ceil(2)), (Job::DataStream, options.kills / 2)] {
         campaign(job, kills, &options, &dir, &mut random, &mut tally)?;
@@ -130,12 +113,6 @@ fn campaign(
     check(&place, tally)
 }
 
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    text: String,
-}
-
 fn start(job: Job, place: &Place, options: &Options, switches: &[String]) -> Result<Running, String> {
     fs::create_dir_all(&place.dir).map_err(|e| e.to_string())?;
     let dedup = if options.switch_off.as_deref() == Some("dedup") { "off" } else { "on" };
@@ -159,23 +136,7 @@ fn start(job: Job, place: &Place, options: &Options, switches: &[String]) -> Res
     if options.switch_off.as_deref() == Some("fence") {
         command.args(["--test-only", "fence=off"]);
     }
-    let mut child = command
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{:?}: {e}", command.get_program()))?;
-    let stderr = child.stderr.take().ok_or("no standard error")?;
-    let (send, lines) = sync_channel(1024);
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if send.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(Running { child, lines, text: String::new() })
+    Running::spawn(command.current_dir(root()))
 }
 
 /// Kills at a named point, or at a random moment. True when the job ended before.
@@ -199,8 +160,7 @@ fn kill_once(
         Wait::Seen => *tally.hits.entry(point.unwrap_or("random").to_owned()).or_default() += 1,
         Wait::TimedOut => *tally.hits.entry("random".to_owned()).or_default() += 1,
     }
-    running.child.kill().map_err(|e| e.to_string())?;
-    running.child.wait().map_err(|e| e.to_string())?;
+    running.kill()?;
     Ok(false)
 }
 
@@ -211,10 +171,10 @@ fn zombie(job: Job, place: &Place, options: &Options, random: &mut Random, tally
         Wait::Ended(ok) => return if ok { Ok(true) } else { Err(format!("the job failed by itself:\n{}", old.text)) },
         Wait::Seen | Wait::TimedOut => {}
     }
-    signal(&old.child, "STOP")?;
+    signal(old.child.id(), "STOP")?;
     let mut new = start(job, place, options, &[])?;
     let ended = wait_for(&mut new, |_| false, Duration::from_millis(700 + random.below(600)))?;
-    signal(&old.child, "CONT")?;
+    signal(old.child.id(), "CONT")?;
     // Long enough for the old process to try a checkpoint and to commit what it thinks is its own.
     let (old_ok, text) = end(&mut old, Duration::from_secs(if options.switch_off.is_some() { 4 } else { 20 }))?;
     if old_ok && options.switch_off.is_none() && !matches!(ended, Wait::Ended(_)) {
@@ -224,56 +184,8 @@ fn zombie(job: Job, place: &Place, options: &Options, random: &mut Random, tally
     if let Wait::Ended(true) = ended {
         return Ok(true);
     }
-    new.child.kill().map_err(|e| e.to_string())?;
-    new.child.wait().map_err(|e| e.to_string())?;
+    new.kill()?;
     Ok(false)
-}
-
-fn signal(child: &Child, name: &str) -> Result<(), String> {
-    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
-    status
-        .map_err(|e| e.to_string())
-        .and_then(|s| if s.success() { Ok(()) } else { Err(format!("kill -{name} failed")) })
-}
-
-enum Wait {
-    Seen,
-    TimedOut,
-    Ended(bool),
-}
-
-#[allow(clippy::disallowed_methods, reason = "a harness of real processes reads the clock")]
-fn wait_for(running: &mut Running, seen: impl Fn(&str) -> bool, patience: Duration) -> Result<Wait, String> {
-    let deadline = Instant::now() + patience;
-    loop {
-        while let Ok(line) = running.lines.recv_timeout(Duration::from_millis(10)) {
-            let hit = seen(&line);
-            running.text += &line;
-            running.text.push('\n');
-            if hit {
-                return Ok(Wait::Seen);
-            }
-        }
-        if let Some(status) = running.child.try_wait().map_err(|e| e.to_string())? {
-            return Ok(Wait::Ended(status.success()));
-        }
-        if Instant::now() >= deadline {
-            return Ok(Wait::TimedOut);
-        }
-    }
-}
-
-/// Waits for the end, killing at `patience`; whether it ended well, and its standard error.
-fn end(running: &mut Running, patience: Duration) -> Result<(bool, String), String> {
-    let ok = match wait_for(running, |_| false, patience)? {
-        Wait::Ended(ok) => ok,
-        Wait::Seen | Wait::TimedOut => {
-            running.child.kill().map_err(|e| e.to_string())?;
-            running.child.wait().map_err(|e| e.to_string())?;
-            false
-        }
-    };
-    Ok((ok, running.text.clone()))
 }
 
 fn flights() -> PathBuf {

@@ -1,19 +1,29 @@
-//! Developer tasks: `cargo xtask tidy | bench | crash | docs`. Never part of the product.
+//! Developer tasks: `cargo xtask tidy | bench | crash | services | docs` …. Never part of the product.
 
 use std::process::ExitCode;
 
 mod bench;
+mod child;
 mod crash;
+#[cfg(feature = "docs")]
 mod docs;
+mod e2e;
 #[cfg(test)]
 mod errors;
+mod flink;
+mod flink_diff;
+mod services;
 mod tidy;
 
 const USAGE: &str = "\
 cargo xtask tidy                     check the layout: imports, first lines, sizes
 cargo xtask bench nexmark [--queries q0,q5] [--events N] [--parallelism P] [--checkpoint-interval D] [--json]
 cargo xtask bench checkpoint         what checkpoints cost: interleaved pairs with and without
+cargo xtask bench kafka [--records N] [--peer flink]   Kafka pipelines beside a bare consumer and Flink
 cargo xtask crash [--kills N] [--seed S] [--switch-off fence|dedup]
+cargo xtask flink-diff [FILE…] [--record]   the cases of tests/sql and tests/flink on stock Flink
+cargo xtask e2e kafka-mysql …        jobs on real servers, with kills and restarts
+cargo xtask services up|down|restart|status|env [NAME…]   real servers on loopback, for tests
 cargo xtask docs                     write the generated pages under docs/";
 
 fn main() -> ExitCode {
@@ -23,7 +33,11 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("bench") => bench::run(rest),
         Some("crash") => crash::run(rest),
+        Some("e2e") => e2e::run(rest),
+        Some("services") => services::run(rest),
+        #[cfg(feature = "docs")]
         Some("docs") => docs::run(),
+        Some("flink-diff") => flink_diff::run(rest),
         _ => Err(USAGE.to_owned()),
     };
     match done {

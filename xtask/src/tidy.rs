@@ -59,9 +59,12 @@ pub fn run() -> Result<(), String> {
     Err(format!("{}\ntidy: {} findings", findings.join("\n"), findings.len()))
 }
 
-/// The root of the workspace.
+/// The root of the workspace: of the one `cargo` runs this for, not of the one that compiled it, which a shared target directory
+/// may have had from another clone.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+    #[allow(clippy::disallowed_methods, reason = "a developer tool, not the product")]
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&here).parent().expect("xtask lies in the workspace").to_owned()
 }
 
 fn exceptions() -> Result<BTreeMap<String, usize>, String> {
