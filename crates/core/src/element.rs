@@ -54,4 +54,23 @@ pub struct BarrierOptions {
     pub savepoint: bool,
     /// The checkpoint after the end of all data; tasks finish once it is complete.
     pub last: bool,
+    /// So many milliseconds after its trigger the barrier overtakes the rows before it, wherever it is; 0: from the start.
+    /// `None`: never.
+    pub unaligned_after_ms: Option<u32>,
+}
+
+impl Barrier {
+    /// When the barrier begins to overtake rows, if it ever does.
+    pub fn overtakes_at_ms(&self) -> Option<i64> {
+        self.options.unaligned_after_ms.map(|ms| self.triggered_ms.saturating_add(i64::from(ms)))
+    }
+    /// Whether it overtakes rows already.
+    pub fn is_unaligned(&self) -> bool {
+        self.options.unaligned_after_ms == Some(0)
+    }
+    /// The same barrier, overtaking from now on.
+    pub fn overtaking(mut self) -> Self {
+        self.options.unaligned_after_ms = Some(0);
+        self
+    }
 }

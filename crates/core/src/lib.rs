@@ -3,6 +3,7 @@
 //! No I/O, no threads, no async runtime, no clock: what happens at the edge comes in through traits.
 
 pub mod batch;
+pub mod batch_codec;
 pub mod config;
 pub mod crash_point;
 pub mod element;

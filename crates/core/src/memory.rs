@@ -43,6 +43,21 @@ struct Pool {
     refused: AtomicUsize,
 }
 
+/// What became of the budget of one use. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryFigures {
+    /// The use.
+    pub of: MemoryUse,
+    /// Its limit; `usize::MAX`: none.
+    pub limit_bytes: usize,
+    /// Reserved now.
+    pub used_bytes: usize,
+    /// The most that was reserved at once.
+    pub peak_bytes: usize,
+    /// How often somebody had to wait for room.
+    pub refused: usize,
+}
+
 /// The budget of a process, shared by all its tasks. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
@@ -64,6 +79,22 @@ impl MemoryBudget {
     /// A budget that refuses nothing, for tests and tools.
     pub fn unlimited() -> Self {
         Self::new(|_| usize::MAX)
+    }
+
+    /// Whether it refuses nothing.
+    pub fn is_unlimited(&self) -> bool {
+        self.pools.iter().all(|p| p.limit_bytes == usize::MAX)
+    }
+
+    /// The figures of all uses, in the order of tables.
+    pub fn figures(&self) -> [MemoryFigures; 4] {
+        MemoryUse::ALL.map(|of| MemoryFigures {
+            of,
+            limit_bytes: self.limit_bytes(of),
+            used_bytes: self.used_bytes(of),
+            peak_bytes: self.peak_bytes(of),
+            refused: self.refused(of),
+        })
     }
 
     fn pool(&self, of: MemoryUse) -> &Pool {
@@ -129,6 +160,16 @@ impl Reservation {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+    /// Holds `bytes` from now on, more or fewer, whatever the limit: for what is measured rather than asked for.
+    pub fn resize(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            let pool = self.budget.pool(self.of);
+            let before = pool.used_bytes.fetch_add(bytes - self.bytes, Ordering::AcqRel);
+            pool.peak_bytes.fetch_max(before.saturating_add(bytes - self.bytes), Ordering::Relaxed);
+            self.bytes = bytes;
+        }
+        self.shrink_to(bytes);
+    }
     /// Gives back all but `bytes`; does nothing when less is held.
     pub fn shrink_to(&mut self, bytes: usize) {
         if bytes < self.bytes {
@@ -158,6 +199,11 @@ mod tests {
         let b = budget.try_reserve(MemoryUse::Fetch, 50).expect("50 and 50 of 100");
         drop((a, b));
         assert_eq!(budget.used_bytes(MemoryUse::Fetch), 0);
+        let mut measured = budget.reserve(MemoryUse::State, 10);
+        measured.resize(70);
+        measured.resize(30);
+        let state = budget.figures()[MemoryUse::State as usize];
+        assert_eq!((state.used_bytes, state.peak_bytes, state.limit_bytes), (30, 70, 0));
         let large = budget.try_reserve(MemoryUse::Fetch, 500).expect("larger than all, and alone");
         assert!(budget.try_reserve(MemoryUse::Fetch, 1).is_none());
         drop(large);

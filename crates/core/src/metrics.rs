@@ -36,6 +36,8 @@ pub struct OperatorMetrics {
     pub bad_skipped: Counter,
     /// Bytes read or written by a connector.
     pub bytes: Counter,
+    /// Bytes of keyed state held, as the backend counts them: a gauge.
+    pub state_bytes: Counter,
     /// The server a connector talks to, if it talks to one.
     pub external: ExternalMetrics,
 }

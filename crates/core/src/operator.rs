@@ -1,9 +1,13 @@
 //! The law of operators: what the runtime calls, in which order, and what an operator may do there.
 //!
-//! An operator never blocks, never reads a clock, never spawns: it turns one call into rows in its outbox.
+//! An operator never blocks, never reads a clock, never spawns: it turns one call into rows in its outbox. The one that has to
+//! ask a server (a lookup join) hands its questions to threads that the connector's contract allows to block, and is
+//! called again through its [`OperatorWaker`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::batch::ChangeBatch;
 use crate::config::Configuration;
@@ -37,7 +41,8 @@ pub enum OperatorEvent {
     /// The combined watermark of all inputs rose to this. It is forwarded after the call is done, unless
     /// [`OperatorProperties::forwards_watermarks`] is false.
     Watermark(EventTime),
-    /// Processing time reached what [`Outbox::wake_at`] asked for. Carries the time now, in milliseconds.
+    /// Processing time reached what [`Outbox::wake_at`] asked for, or an [`OperatorWaker`] was used. Carries the time now, in
+    /// milliseconds.
     ProcessingTime(i64),
     /// This input has ended; others may go on.
     EndOfInput(usize),
@@ -94,6 +99,12 @@ pub trait Operator: Send {
         let _ = (notification, ctx);
         Ok(())
     }
+    /// Whether it takes another batch now. The chain asks before handing it one; signals, barriers, events and notifications
+    /// come whatever it says. A sink that keeps a batch its server has no room for says no, so that barriers still reach it.
+    /// It asks to be woken ([`Outbox::wake_at`]) when the answer may have changed.
+    fn accepts_input(&self) -> bool {
+        true
+    }
     /// Whether everything that completed checkpoints promised has happened. A task does not finish before: a sink whose
     /// commit is being retried says no.
     fn is_settled(&self) -> bool {
@@ -146,14 +157,55 @@ impl OperatorContext {
 pub struct Outbox {
     queue: VecDeque<Element>,
     capacity: usize,
+    lifted: bool,
     wake_at_ms: Option<i64>,
+    waker: OperatorWaker,
+}
+
+/// Asks, from any thread, for [`OperatorEvent::ProcessingTime`] as soon as the operator can take it; several requests before
+/// that count as one. An operator that returned [`Progress::Blocked`] with room in its outbox is resumed instead, provided
+/// that it asked for a time too.
+#[derive(Clone, Default)]
+pub struct OperatorWaker {
+    woken: Arc<AtomicBool>,
+    task: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl OperatorWaker {
+    /// Wakes the operator.
+    pub fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Some(task) = &self.task
+        {
+            task();
+        }
+    }
+    fn take(&self) -> bool {
+        self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl fmt::Debug for OperatorWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorWaker").field("woken", &self.woken).finish_non_exhaustive()
+    }
 }
 
 impl Outbox {
     /// An outbox that is full from `capacity` elements on.
     pub fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "an outbox without room can never make progress");
-        Outbox { queue: VecDeque::with_capacity(capacity + 1), capacity, wake_at_ms: None }
+        let queue = VecDeque::with_capacity(capacity + 1);
+        Outbox { queue, capacity, lifted: false, wake_at_ms: None, waker: OperatorWaker::default() }
+    }
+    /// Runtime: what wakes the operator's task.
+    pub fn with_waker(mut self, task: impl Fn() + Send + Sync + 'static) -> Self {
+        self.waker.task = Some(Arc::new(task));
+        self
+    }
+    /// What other threads wake the operator with.
+    pub fn waker(&self) -> OperatorWaker {
+        self.waker.clone()
     }
     /// Emits rows; an empty batch is dropped.
     pub fn emit(&mut self, batch: ChangeBatch) {
@@ -167,19 +219,27 @@ impl Outbox {
     }
     /// Whether another batch fits.
     pub fn has_room(&self) -> bool {
-        self.queue.len() < self.capacity
+        self.lifted || self.queue.len() < self.capacity
+    }
+    /// Runtime: whether there is room for anything: lets the call that is under way end while a barrier waits for it.
+    pub fn lift(&mut self, lifted: bool) {
+        self.lifted = lifted;
+    }
+    /// Runtime: the elements themselves, oldest first.
+    pub fn elements(&mut self) -> &mut VecDeque<Element> {
+        &mut self.queue
     }
     /// Asks for [`OperatorEvent::ProcessingTime`] at `at_ms`; the earliest request counts.
     pub fn wake_at(&mut self, at_ms: i64) {
         self.wake_at_ms = Some(self.wake_at_ms.map_or(at_ms, |w| w.min(at_ms)));
     }
-    /// Runtime: takes the pending wake-up if it is due at `now_ms`.
+    /// Runtime: takes the pending wake-up if it is due at `now_ms`, or was asked for by an [`OperatorWaker`].
     pub fn take_due_wake(&mut self, now_ms: i64) -> bool {
         let due = self.wake_at_ms.is_some_and(|w| w <= now_ms);
         if due {
             self.wake_at_ms = None;
         }
-        due
+        self.waker.take() || due
     }
     /// Runtime: when the operator wants to be woken.
     pub fn next_wake_ms(&self) -> Option<i64> {

@@ -115,6 +115,14 @@ pub struct Committable {
 /// Why a commit did not succeed.
 #[derive(Debug)]
 pub enum CommitError {
+    /// It is under way off the task's thread: call again with the other committables (and newer ones) at this processing
+    /// time. No attempt is counted.
+    Pending {
+        /// How many of the committables, from the first, are committed: they do not come again.
+        committed: usize,
+        /// When to ask again, in milliseconds.
+        until_ms: i64,
+    },
     /// It did not happen; trying again is safe and may help.
     Determinate(Error),
     /// It may have happened: only a committer that deduplicates may try again.

@@ -160,11 +160,70 @@ pub struct OperatorSubtaskState {
     pub operator_state: Vec<OperatorStateEntry>,
 }
 
+/// A channel between two subtasks, seen from its consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ChannelAddress {
+    /// The operator that reads it: the head of a chain.
+    pub operator: OperatorId,
+    /// The reading subtask.
+    pub subtask: u32,
+    /// Which of the operator's input edges, from 0.
+    pub edge: u32,
+    /// The operator's input that the edge belongs to.
+    pub port: u32,
+    /// The operator that writes: the last of a chain.
+    pub producer: OperatorId,
+    /// The writing subtask.
+    pub from: u32,
+}
+
+/// Where rows were when an unaligned barrier overtook them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum InFlightPlace {
+    /// In front of an operator, inside its task.
+    Queued {
+        /// The operator.
+        operator: OperatorId,
+        /// Its subtask.
+        subtask: u32,
+    },
+    /// In a channel, or on the way into it.
+    Channel {
+        /// The channel.
+        address: ChannelAddress,
+        /// 0: what its reader stored, 1: what its writer stored, which comes later in the stream.
+        part: u8,
+    },
+}
+
+impl InFlightPlace {
+    /// The operator that the rows were on their way to.
+    pub fn operator(&self) -> OperatorId {
+        match self {
+            InFlightPlace::Queued { operator, .. } => *operator,
+            InFlightPlace::Channel { address, .. } => address.operator,
+        }
+    }
+}
+
+/// Stored rows and watermarks that an unaligned barrier overtook at one place, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightSegment {
+    /// Where they were.
+    pub place: InFlightPlace,
+    /// Rows among them; a segment without rows only says how far time had come.
+    pub rows: u64,
+    /// Their bytes: a part of a file, or inline.
+    pub chunk: ChunkRef,
+}
+
 /// What a subtask acknowledges: the state of every operator of its chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubtaskState {
     /// Head first.
     pub operators: Vec<OperatorSubtaskState>,
+    /// What the barrier overtook in this subtask and in the channels it writes to. Empty when the barrier was aligned.
+    pub in_flight: Vec<InFlightSegment>,
 }
 
 impl SubtaskState {
@@ -172,9 +231,19 @@ impl SubtaskState {
     pub fn state_bytes(&self) -> u64 {
         self.operators.iter().filter_map(|o| o.keyed.as_ref()).map(|k| k.state_bytes).sum()
     }
-    /// Bytes this checkpoint wrote.
+    /// Bytes this checkpoint wrote, rows in flight included.
     pub fn written_bytes(&self) -> u64 {
-        self.operators.iter().filter_map(|o| o.keyed.as_ref()).map(|k| k.written_bytes).sum()
+        let keyed: u64 = self.operators.iter().filter_map(|o| o.keyed.as_ref()).map(|k| k.written_bytes).sum();
+        keyed + self.persisted_bytes()
+    }
+    /// Bytes of rows in flight.
+    pub fn persisted_bytes(&self) -> u64 {
+        self.in_flight.iter().map(|s| s.chunk.len).sum()
+    }
+    /// All chunks that the state refers to.
+    pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
+        let keyed = self.operators.iter().filter_map(|o| o.keyed.as_ref()).flat_map(|k| &k.chunks);
+        keyed.chain(self.in_flight.iter().map(|s| &s.chunk))
     }
 }
 
@@ -193,6 +262,12 @@ pub struct SubtaskCheckpointStats {
     pub state_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+    /// Bytes of rows that were taken from channels between the first and the last barrier.
+    pub processed_bytes: u64,
+    /// Bytes of rows that the barrier overtook here: part of the checkpoint.
+    pub persisted_bytes: u64,
+    /// Whether the barrier overtook rows here.
+    pub unaligned: bool,
 }
 
 mod bytes_serde {

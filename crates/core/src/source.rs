@@ -111,6 +111,11 @@ pub trait SplitReader: Send {
     fn poll(&mut self) -> Result<ReaderEvent>;
     /// The unfinished splits with their positions after everything `poll` has returned.
     fn snapshot(&mut self) -> Result<Vec<Split>>;
+    /// The same for a checkpoint that [`Self::notify_complete`] may name later: what the runtime calls.
+    fn snapshot_for(&mut self, checkpoint: CheckpointId) -> Result<Vec<Split>> {
+        let _ = checkpoint;
+        self.snapshot()
+    }
     /// Stops (`true`) or resumes reading a split whose event time ran ahead (watermark alignment). A reader that cannot
     /// pause a single split ignores it.
     fn pause(&mut self, split: &str, paused: bool) {

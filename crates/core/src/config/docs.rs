@@ -11,7 +11,8 @@ pub fn docs_markdown() -> String {
     let mut page = String::with_capacity(64 * 1024);
     page.push_str("# Options\n\nGenerated from the option table; do not edit.\n\n");
     page.push_str(
-        "Keys, types and defaults are Flink's. Durations: `10 s`, `1min`, `500 ms`; a bare number is milliseconds. ",
+        "Keys, types and defaults are Flink's; keys that begin with `flott.` are Flott's own. \
+         Durations: `10 s`, `1min`, `500 ms`; a bare number is milliseconds. ",
     );
     page.push_str("Sizes: `64 mb`, `1728m`; a bare number is bytes. An unknown key is an error.\n\n");
     page.push_str("## Options that work\n\n| key | type | default | meaning |\n|---|---|---|---|\n");

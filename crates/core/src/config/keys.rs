@@ -36,6 +36,7 @@ keys! {
     CHECKPOINT_STORAGE = "execution.checkpointing.storage";
     SAVEPOINT_DIR = "execution.checkpointing.savepoint-dir";
     UNALIGNED_ENABLED = "execution.checkpointing.unaligned.enabled";
+    ALIGNED_TIMEOUT = "execution.checkpointing.aligned-checkpoint-timeout";
     UNALIGNED_FORCED = "execution.checkpointing.unaligned.forced";
     STATE_BACKEND = "state.backend.type";
     STATE_CHANGELOG = "state.changelog.enabled";
@@ -69,5 +70,22 @@ keys! {
     MAX_COLUMN_WIDTH = "table.display.max-column-width";
     CHECKPOINT_HISTORY = "web.checkpoints.history";
     TASK_SLOTS = "taskmanager.numberOfTaskSlots";
+    MEMORY_PROCESS = "taskmanager.memory.process.size";
+    MEMORY_FLINK = "taskmanager.memory.flink.size";
+    MEMORY_FRAMEWORK_HEAP = "taskmanager.memory.framework.heap.size";
+    MEMORY_TASK_HEAP = "taskmanager.memory.task.heap.size";
+    MEMORY_FRAMEWORK_OFF_HEAP = "taskmanager.memory.framework.off-heap.size";
+    MEMORY_TASK_OFF_HEAP = "taskmanager.memory.task.off-heap.size";
+    MEMORY_MANAGED = "taskmanager.memory.managed.size";
+    MEMORY_MANAGED_FRACTION = "taskmanager.memory.managed.fraction";
+    MEMORY_NETWORK_MIN = "taskmanager.memory.network.min";
+    MEMORY_NETWORK_MAX = "taskmanager.memory.network.max";
+    MEMORY_NETWORK_FRACTION = "taskmanager.memory.network.fraction";
+    MEMORY_METASPACE = "taskmanager.memory.jvm-metaspace.size";
+    MEMORY_OVERHEAD_MIN = "taskmanager.memory.jvm-overhead.min";
+    MEMORY_OVERHEAD_MAX = "taskmanager.memory.jvm-overhead.max";
+    MEMORY_OVERHEAD_FRACTION = "taskmanager.memory.jvm-overhead.fraction";
+    STATE_OVER_BUDGET = "flott.state.over-budget";
+    CHECKPOINT_SLOW = "flott.checkpoint.slow-threshold";
     METRICS_LATENCY_INTERVAL = "metrics.latency.interval";
 }

@@ -27,7 +27,7 @@ const REASONS: &[(&str, &str)] = &[
     ),
     ("kubernetes.", "it takes effect only where Flott runs on Kubernetes"),
     ("yarn.", "Flott does not run on YARN"),
-    ("taskmanager.memory.", "there is no JVM whose memory must be divided; use limits of the operating system"),
+    ("taskmanager.memory.", "exchanges pass whole batches; there are no memory segments and no other consumers"),
     ("jobmanager.memory.", "there is no JVM whose memory must be divided; use limits of the operating system"),
     ("taskmanager.network.memory", "exchanges hold a fixed number of batches instead of a pool of network buffers"),
     ("taskmanager.network.", "all tasks run in one process, so there is no network between them"),

@@ -4,6 +4,8 @@ use super::{Configuration, Notice, NoticeKind, keys};
 
 /// Below this, checkpoints cost more than they save on most storage.
 const INTERVAL_SANE_MS: i64 = 1000;
+/// From this number on, people mean "any number".
+const ANY_NUMBER: i64 = 1_000_000;
 
 impl Configuration {
     /// What the user should know about how the options work together; run once, when a job starts.
@@ -57,8 +59,19 @@ impl Configuration {
                 ),
             );
         }
+        self.lint_failures(interval_ms, tell);
         if self.enum_value(keys::CHECKPOINT_MODE) == Some("AT_LEAST_ONCE") {
             tell(keys::CHECKPOINT_MODE, "after a failure rows may be counted twice".to_owned());
+            if self.is_set(keys::UNALIGNED_ENABLED) && self.bool(keys::UNALIGNED_ENABLED) {
+                let message = "it has no effect: with AT_LEAST_ONCE no channel waits for barriers";
+                tell(keys::UNALIGNED_ENABLED, message.to_owned());
+            }
+        } else if concurrent > 1 && pause_ms == 0 && !self.is_set(keys::UNALIGNED_ENABLED) {
+            tell(
+                keys::CHECKPOINT_MAX_CONCURRENT,
+                "with more than one checkpoint at a time none overtakes rows in flight: all wait behind a slow sink"
+                    .to_owned(),
+            );
         }
         if self.is_set(keys::CHECKPOINT_DIR) {
             return;
@@ -76,6 +89,38 @@ impl Configuration {
             tell(
                 keys::CHECKPOINT_DIR,
                 "it is not set: checkpoints lie in memory, so the job survives a failed task but not the end of its process".to_owned(),
+            );
+        }
+    }
+
+    /// What becomes of checkpoints that take long or fail.
+    fn lint_failures(&self, interval_ms: i64, tell: &mut dyn FnMut(&str, String)) {
+        let timeout_ms = self.duration_ms(keys::CHECKPOINT_TIMEOUT).unwrap_or(i64::MAX);
+        if timeout_ms < interval_ms {
+            tell(
+                keys::CHECKPOINT_TIMEOUT,
+                format!(
+                    "a checkpoint is given up after {timeout_ms} ms although the next one is due only {interval_ms} ms after its start: a slow \
+                     one is lost for nothing"
+                ),
+            );
+        }
+        let tolerable = self.int(keys::CHECKPOINT_TOLERABLE_FAILURES).unwrap_or(0);
+        if tolerable >= ANY_NUMBER {
+            tell(
+                keys::CHECKPOINT_TOLERABLE_FAILURES,
+                "every failure is tolerated, so the job may run for days without a point to recover from: raise an alarm on the code \
+                 checkpoint.no-recovery-point, or set a number such as 10"
+                    .to_owned(),
+            );
+        }
+        let slow_ms = self.duration_ms(keys::CHECKPOINT_SLOW).unwrap_or(0);
+        if slow_ms > timeout_ms {
+            tell(
+                keys::CHECKPOINT_SLOW,
+                format!(
+                    "{slow_ms} ms is above the timeout of {timeout_ms} ms: no checkpoint is told as slow before it is given up"
+                ),
             );
         }
     }

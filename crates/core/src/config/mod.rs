@@ -254,6 +254,11 @@ fn check_range(key: &str, text: &str) -> Result<()> {
         keys::CHECKPOINT_INLINE_THRESHOLD if parse_memory_bytes(text).is_some_and(|b| b > 1 << 20) => {
             "a size up to 1 mb"
         }
+        keys::MEMORY_MANAGED_FRACTION | keys::MEMORY_NETWORK_FRACTION | keys::MEMORY_OVERHEAD_FRACTION
+            if text.parse::<f64>().is_ok_and(|f| !(0.0..1.0).contains(&f)) =>
+        {
+            "a number from 0 to less than 1"
+        }
         keys::RESTART_EXP_MULTIPLIER if text.parse::<f64>().is_ok_and(|m| m < 1.0) => "a number from 1",
         keys::RESTART_EXP_JITTER if text.parse::<f64>().is_ok_and(|j| !(0.0..=1.0).contains(&j)) => {
             "a number from 0 to 1"

@@ -69,9 +69,11 @@ use ValueRule::{Former, Note, Refuse};
 
 const NO_BATCH: &str = "Flott runs every job as a stream; over bounded input it ends by itself with the same final rows. \
                         Leave the option out or use STREAMING";
-const NO_UNALIGNED: &str = "unaligned checkpoints arrive in a later release; aligned ones give the same guarantee \
-                            but wait behind backpressure";
-const UNALIGNED_OFF: &str = "it tunes unaligned checkpoints, which arrive in a later release";
+const SINGLE_FILES: &str = "every subtask writes one file with its rows in flight, or none when they are few";
+const CALLS_END: &str =
+    "a barrier waits until the timers that are firing have fired; what they emit is part of the checkpoint";
+const ALWAYS_UNALIGNED: &str = "there are no iterations and no other edges that a barrier could not overtake on";
+const RECOVERS_AT_CONSUMER: &str = "rows in flight always go back to the subtasks that read them";
 const NO_ROCKSDB: &str = "the RocksDB backend arrives in a later release; use hashmap, which keeps all state in memory";
 const NO_FORST: &str = "the ForSt backend is not part of Flott; use hashmap, which keeps all state in memory";
 const FOLDED: &str = "batches are always folded per key before state is touched, so there is nothing to switch on";
@@ -193,18 +195,27 @@ pub static OPTIONS: &[OptionDef] = &[
     works(SAVEPOINT_DIR, Text, "", "Default directory of savepoints.")
         .old(&["state.savepoints.dir", "savepoints.state.backend.fs.dir"])
         .notice("savepoints arrive in a later release; retained checkpoints serve for restarts until then"),
-    works(UNALIGNED_ENABLED, Bool, "false", "Barriers overtake rows in flight.")
-        .old(&["execution.checkpointing.unaligned"])
-        .rules(&[Refuse("true", NO_UNALIGNED)]),
-    works(UNALIGNED_FORCED, Bool, "false", "Unaligned checkpoints also where Flink would not.")
-        .rules(&[Refuse("true", NO_UNALIGNED)]),
-    works("execution.checkpointing.unaligned.interruptible-timers.enabled", Bool, "false", "").notice(UNALIGNED_OFF),
-    works("execution.checkpointing.unaligned.max-subtasks-per-channel-state-file", Int, "5", "").notice(UNALIGNED_OFF),
+    works(
+        UNALIGNED_ENABLED,
+        Bool,
+        "true",
+        "Barriers overtake rows in flight, which become part of the checkpoint (Flink's default is false). Only with \
+         EXACTLY_ONCE and one checkpoint at a time; never for savepoints.",
+    )
+    .old(&["execution.checkpointing.unaligned"]),
+    works(
+        ALIGNED_TIMEOUT,
+        Duration,
+        "0 ms",
+        "A barrier overtakes rows once its checkpoint is this old; 1 s when `execution.checkpointing.unaligned.enabled` is not set.",
+    )
+    .old(&["execution.checkpointing.alignment-timeout"]),
+    works(UNALIGNED_FORCED, Bool, "false", "Unaligned checkpoints also where Flink would not take them.")
+        .notice(ALWAYS_UNALIGNED),
+    works("execution.checkpointing.unaligned.interruptible-timers.enabled", Bool, "false", "").notice(CALLS_END),
+    works("execution.checkpointing.unaligned.max-subtasks-per-channel-state-file", Int, "5", "").notice(SINGLE_FILES),
     works("execution.checkpointing.unaligned.recover-output-on-downstream.enabled", Bool, "false", "")
-        .notice(UNALIGNED_OFF),
-    works("execution.checkpointing.aligned-checkpoint-timeout", Duration, "0 ms", "")
-        .old(&["execution.checkpointing.alignment-timeout"])
-        .notice(UNALIGNED_OFF),
+        .notice(RECOVERS_AT_CONSUMER),
     // State.
     works(STATE_BACKEND, Enum(&["hashmap", "rocksdb", "forst"]), "hashmap", "Where state lives: `hashmap` (memory).")
         .old(&["state.backend"])
@@ -305,6 +316,48 @@ pub static OPTIONS: &[OptionDef] = &[
     works(CHECKPOINT_HISTORY, Int, "10", "Checkpoints whose statistics are kept.")
         .old(&["jobmanager.web.checkpoints.history"]),
     works(TASK_SLOTS, Int, "1", "Slots of a TaskManager.").notice(NO_SLOTS),
+    // Memory.
+    works(
+        MEMORY_PROCESS,
+        Memory,
+        "",
+        "Memory of the whole process; without any size: the container's limit, else half of the machine's memory.",
+    ),
+    works(MEMORY_FLINK, Memory, "", "Memory of the process without the two reserves below."),
+    works(MEMORY_TASK_HEAP, Memory, "", "With managed memory the budget of state; by default what the other parts leave."),
+    works(MEMORY_MANAGED, Memory, "", "With task heap memory the budget of state; by default a fraction.")
+        .old(&["taskmanager.memory.size"]),
+    works(MEMORY_MANAGED_FRACTION, Double, "0.4", "Managed memory as a share of `taskmanager.memory.flink.size`."),
+    works(
+        MEMORY_TASK_OFF_HEAP,
+        Memory,
+        "0 bytes",
+        "With framework off-heap memory the budget of what sources fetched and what sinks have not written: half each.",
+    ),
+    works(MEMORY_FRAMEWORK_OFF_HEAP, Memory, "128 mb", "As task off-heap memory."),
+    works(MEMORY_FRAMEWORK_HEAP, Memory, "128 mb", "Reserved for rows at work inside operators."),
+    works(MEMORY_NETWORK_MIN, Memory, "64 mb", "Least budget of the channels between tasks.")
+        .old(&["taskmanager.network.memory.min"]),
+    works(MEMORY_NETWORK_MAX, Memory, "9223372036854775807 bytes", "Greatest budget of the channels between tasks.")
+        .old(&["taskmanager.network.memory.max"]),
+    works(MEMORY_NETWORK_FRACTION, Double, "0.1", "Budget of the channels as a share of `taskmanager.memory.flink.size`.")
+        .old(&["taskmanager.network.memory.fraction"]),
+    works(MEMORY_METASPACE, Memory, "256 mb", "Reserved for the program itself and its libraries."),
+    works(MEMORY_OVERHEAD_MIN, Memory, "192 mb", "Least reserve for threads and for what the allocator keeps."),
+    works(MEMORY_OVERHEAD_MAX, Memory, "1 gb", "Greatest reserve for threads and for what the allocator keeps."),
+    works(MEMORY_OVERHEAD_FRACTION, Double, "0.1", "That reserve as a share of the memory of the process."),
+    works(
+        STATE_OVER_BUDGET,
+        Enum(&["fail", "warn"]),
+        "",
+        "What happens when state outgrows its budget; `fail` when a size of memory is set, else `warn`. Not in Flink.",
+    ),
+    works(
+        CHECKPOINT_SLOW,
+        Duration,
+        "",
+        "A checkpoint or commit that takes longer is explained; by default half the interval, at least 1 s. Not in Flink.",
+    ),
     works(METRICS_LATENCY_INTERVAL, Duration, "0 ms", "Pause between latency markers of a source.").notice(NO_LATENCY),
     works(OBJECT_REUSE, Bool, "false", "Operators of a chain pass rows without copying.").notice(NEVER_COPIED),
 ];

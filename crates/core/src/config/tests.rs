@@ -106,6 +106,8 @@ fn values_are_checked_when_set_and_the_error_says_everything() {
         ("table.dml-sync", "yes"),
         ("pipeline.job-id", "7"),
         ("restart-strategy.exponential-delay.jitter-factor", "2"),
+        ("taskmanager.memory.managed.fraction", "1.0"),
+        ("taskmanager.memory.process.size", "much"),
     ] {
         assert_eq!(set(key, value).unwrap_err().code(), "config.value", "{key} = {value}");
     }
@@ -150,7 +152,6 @@ fn what_flott_cannot_do_is_refused_with_a_sentence() {
     for (key, value, word) in [
         ("execution.runtime-mode", "batch", "stream"),
         ("state.backend.type", "RocksDB", "later release"),
-        ("execution.checkpointing.unaligned", "true", "later release"),
         ("table.exec.legacy-cast-behaviour", "enabled", "TRY_CAST"),
         ("execution.buffer-timeout.enabled", "false", "execution.buffer-timeout.interval"),
         ("state.checkpoints.create-subdir", "false", "id"),
@@ -159,7 +160,7 @@ fn what_flott_cannot_do_is_refused_with_a_sentence() {
         assert_eq!(e.code(), "config.refused");
         assert!(e.to_string().contains(word), "{e}");
     }
-    assert!(set("execution.checkpointing.unaligned.enabled", "false").unwrap().1.is_empty());
+    assert!(set("execution.checkpointing.unaligned.enabled", "true").unwrap().1.is_empty());
     assert_eq!(set("execution.runtime-mode", "AUTOMATIC").unwrap().1.len(), 1);
     for (key, value) in [
         ("table.exec.mini-batch.enabled", "true"),
@@ -191,7 +192,7 @@ fn the_users_files_load() {
     assert_eq!(c.raw("heartbeat.interval"), Some("1000"));
     let told = |key: &str| notices.iter().any(|n| n.key == key);
     let silent: Vec<&str> = STANDALONE.lines().filter_map(|l| l.split(':').next()).filter(|k| !told(k)).collect();
-    assert!(silent.is_empty(), "no notice about {silent:?}");
+    assert_eq!(silent, [keys::MEMORY_PROCESS], "no notice about what has no effect");
     assert!(!format!("{c:?}").contains("changeit"));
 
     let kubernetes = "state.backend: hashmap\nstate.checkpoint-storage: filesystem\nstate.backend.incremental: true\n\
@@ -205,8 +206,8 @@ fn the_users_files_load() {
     for property in [
         "security.kerberos.login.use-ticket-cache=false",
         "security.kerberos.login.contexts=Client",
-        "taskmanager.memory.task.off-heap.size=1g",
         "taskmanager.network.numberOfBuffers=2500",
+        "taskmanager.network.memory.fraction=0.2",
     ] {
         assert_eq!(Configuration::new().set_property(property).unwrap().len(), 1, "{property}");
     }
@@ -256,8 +257,21 @@ fn lint_spells_out_consequences() {
     let both = lint(&[interval, dir, (keys::CHECKPOINT_MIN_PAUSE, "2 s"), (keys::CHECKPOINT_MAX_CONCURRENT, "4")]);
     assert_eq!(both, [keys::CHECKPOINT_MAX_CONCURRENT]);
     assert_eq!(lint(&[(keys::CHECKPOINT_INTERVAL, "50 ms"), dir]), [keys::CHECKPOINT_INTERVAL]);
+    let unaligned = (keys::UNALIGNED_ENABLED, "true");
+    let once = lint(&[interval, dir, (keys::CHECKPOINT_MODE, "AT_LEAST_ONCE"), unaligned]);
+    assert_eq!(once, [keys::CHECKPOINT_MODE, keys::UNALIGNED_ENABLED]);
+    assert_eq!(lint(&[interval, dir, (keys::CHECKPOINT_MAX_CONCURRENT, "2")]), [keys::CHECKPOINT_MAX_CONCURRENT]);
+    assert!(lint(&[interval, dir, unaligned]).is_empty());
     assert_eq!(lint(&[interval, (keys::CHECKPOINT_RETENTION, "RETAIN_ON_CANCELLATION")]), [keys::CHECKPOINT_RETENTION]);
     assert_eq!(lint(&[interval]), [keys::CHECKPOINT_DIR]);
+    assert_eq!(lint(&[interval, dir, (keys::CHECKPOINT_TIMEOUT, "10 s")]), [keys::CHECKPOINT_TIMEOUT]);
+    let any = (keys::CHECKPOINT_TOLERABLE_FAILURES, "2147483647");
+    assert_eq!(lint(&[interval, dir, any]), [keys::CHECKPOINT_TOLERABLE_FAILURES]);
+    assert_eq!(lint(&[interval, dir, (keys::CHECKPOINT_SLOW, "11 min")]), [keys::CHECKPOINT_SLOW]);
+    assert!(
+        lint(&[interval, dir, (keys::CHECKPOINT_TIMEOUT, "20 s"), (keys::CHECKPOINT_TOLERABLE_FAILURES, "10")])
+            .is_empty()
+    );
     assert_eq!(lint(&[(keys::CHECKPOINT_TIMEOUT, "1 min")]), [keys::CHECKPOINT_TIMEOUT]);
     let other = lint(&[(keys::RESTART_TYPE, "failure-rate"), (keys::RESTART_FIXED_DELAY, "2 s")]);
     assert_eq!(other, [keys::RESTART_FIXED_DELAY]);
