@@ -1,14 +1,19 @@
 //! Protocol scripts of the coordinator: text in, text out. `UPDATE_SCRIPTS=1` rewrites the expectations.
 //!
 //! A script opens with its reason (`#`), sets `options`, then lists events as `t=MS event`; lines with `->` are the actions that follow.
-//! Enumerators answer at once unless the options say `manual-capture`, the storage unless they say `manual-publish`.
+//! `graph a -> b` and `sink b NAME` are what sentences speak of, `t=MS figures a0 busy=MS waits=MS …; b0 …` counters since the start, `told`
+//! a sentence. Enumerators answer at once unless the options say `manual-capture`, the storage unless they say `manual-publish`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use flott_checkpoint::coordinator::Published;
+use flott_checkpoint::stats::{
+    CutRecord, ExternalFigures, Figures, TaskFigures, Topology, TopologyEdge, TopologyVertex,
+};
 use flott_checkpoint::{Action, CheckpointCoordinator, CheckpointOptions, Event, FailureReason};
+use flott_core::metrics::ExternalCall;
 use flott_core::snapshot::{
     ChunkLocation, ChunkRef, ChunkScope, KeyedStateHandle, OperatorSubtaskState, SubtaskCheckpointStats, SubtaskState,
 };
@@ -21,6 +26,7 @@ struct Script {
     auto_capture: bool,
     auto_publish: bool,
     names: BTreeMap<VertexId, String>,
+    topology: Topology,
 }
 
 #[test]
@@ -59,12 +65,18 @@ fn run(text: &str) -> String {
         auto_capture: true,
         auto_publish: true,
         names: BTreeMap::new(),
+        topology: Topology::default(),
     };
     let mut out = String::new();
     for line in text.lines().filter(|l| !l.trim_start().starts_with("->")) {
         writeln!(out, "{line}").expect("strings take everything");
         if let Some(options) = line.strip_prefix("options") {
             options.split_whitespace().for_each(|o| script.option(o));
+        } else if let Some(path) = line.strip_prefix("graph ") {
+            path.split(" -> ").collect::<Vec<_>>().windows(2).for_each(|w| script.edge(w[0], w[1]));
+        } else if let Some((vertex, name)) = line.strip_prefix("sink ").and_then(|l| l.split_once(' ')) {
+            let id = script.vertex(vertex);
+            script.topology.vertices.iter_mut().filter(|v| v.id == id).for_each(|v| v.sink = Some(name.to_owned()));
         } else if let Some(event) = line.strip_prefix("t=") {
             let (now, event) = event.split_once(' ').expect("t=MS event");
             script.event(now.parse().expect("milliseconds"), event, &mut out);
@@ -88,6 +100,7 @@ impl Script {
             "max-concurrent" => o.max_concurrent = count,
             "tolerable" => o.tolerable_failures = count,
             "at-least-once" => o.at_least_once = true,
+            "slow" => o.slow_ms = Some(number),
             "stop-after-finish" => o.checkpoints_after_tasks_finish = false,
             "next" => self.next = u64::from(count),
             "manual-capture" => self.auto_capture = false,
@@ -99,6 +112,22 @@ impl Script {
     fn event(&mut self, now: i64, text: &str, out: &mut String) {
         let words: Vec<&str> = text.split_whitespace().collect();
         let event = match words[..] {
+            ["figures", ..] => return self.figures(now, text.trim_start_matches("figures ")),
+            ["watch"] => {
+                self.coordinator().stats_mut().watch(now);
+                return self.tell(out);
+            }
+            ["cut", id, subtask, ref times @ ..] => {
+                let s = stats(times);
+                let cut = CutRecord {
+                    at_ms: now,
+                    start_delay_ms: s.start_delay_ms,
+                    alignment_ms: s.alignment_ms,
+                    sync_ms: s.sync_ms,
+                };
+                let subtask = self.subtask(subtask);
+                return self.coordinator().stats_mut().cut(checkpoint(id), subtask, cut);
+            }
             ["start", ..] => Event::Started { subtasks: words[1..].iter().map(|w| self.subtask(w)).collect() },
             ["tick"] => Event::Tick,
             ["manual"] => Event::ManualTrigger { savepoint: false },
@@ -107,11 +136,8 @@ impl Script {
             ["capture-failed", id] => {
                 Event::CaptureFailed { checkpoint: checkpoint(id), message: "no splits".to_owned() }
             }
-            ["ack", id, subtask] => self.ack(id, subtask, SubtaskState::default(), 0),
-            ["ack", id, subtask, "delay", ms] => {
-                self.ack(id, subtask, SubtaskState::default(), ms.parse().expect("milliseconds"))
-            }
-            ["ack", id, subtask, "file", path] => self.ack(id, subtask, state_in(path), 0),
+            ["ack", id, subtask, "file", path] => self.ack(id, subtask, state_in(path), &[]),
+            ["ack", id, subtask, ref times @ ..] => self.ack(id, subtask, SubtaskState::default(), times),
             ["decline", id, subtask, reason] => Event::Declined {
                 subtask: self.subtask(subtask),
                 checkpoint: checkpoint(id),
@@ -138,9 +164,7 @@ impl Script {
     fn step(&mut self, now: i64, event: Event, out: &mut String) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            let (options, next, names) = (self.options.clone(), self.next, self.names.clone());
-            let coordinator =
-                self.coordinator.get_or_insert_with(|| CheckpointCoordinator::new(options, CheckpointId(next), names));
+            let coordinator = self.coordinator();
             let actions = coordinator.step(now, event);
             coordinator.check_invariants().expect("invariants hold");
             for action in actions {
@@ -157,18 +181,84 @@ impl Script {
                 }
             }
         }
+        self.tell(out);
     }
 
-    fn ack(&mut self, id: &str, subtask: &str, state: SubtaskState, start_delay_ms: u64) -> Event {
-        let stats = SubtaskCheckpointStats { start_delay_ms, ..SubtaskCheckpointStats::default() };
-        Event::Ack { subtask: self.subtask(subtask), checkpoint: checkpoint(id), state, stats }
+    fn coordinator(&mut self) -> &mut CheckpointCoordinator {
+        let Script { options, next, names, topology, .. } = &*self;
+        if self.coordinator.is_none() {
+            let mut coordinator = CheckpointCoordinator::new(options.clone(), CheckpointId(*next), names.clone());
+            coordinator.stats_mut().set_topology(topology.clone());
+            self.coordinator = Some(coordinator);
+        }
+        self.coordinator.as_mut().expect("set above")
+    }
+
+    fn tell(&mut self, out: &mut String) {
+        for diagnosis in self.coordinator().stats_mut().take_diagnoses() {
+            writeln!(out, "  -> told: {diagnosis}").expect("strings take everything");
+        }
+    }
+
+    /// `k0 busy=10 waits=990 rows=500 calls=1 call-ms=900 call-rows=500 server=mysql_host calling=commit@1000; …`, since the start.
+    fn figures(&mut self, now: i64, text: &str) {
+        let mut figures = Figures { at_ms: now, ..Figures::default() };
+        for task in text.split("; ") {
+            let (subtask, values) = task.split_once(' ').expect("a subtask and its figures");
+            let (mut f, mut e) = (TaskFigures::default(), ExternalFigures::default());
+            for (key, value) in values.split_whitespace().map(|w| w.split_once('=').expect("key=value")) {
+                let number = || value.parse::<u64>().expect("a number");
+                match key {
+                    "busy" => f.busy_ns = number() * 1_000_000,
+                    "idle" => f.idle_ns = number() * 1_000_000,
+                    "waits" => f.backpressured_ns = number() * 1_000_000,
+                    "rows" => f.rows_in = number(),
+                    "calls" => e.calls = number(),
+                    "call-ms" => e.call_ns = number() * 1_000_000,
+                    "call-rows" => e.rows = number(),
+                    "server" => e.endpoint = value.replace('_', " "),
+                    "calling" => {
+                        let (what, since) = value.split_once('@').expect("what@since");
+                        let since_ms = since.parse().expect("milliseconds");
+                        e.calling = Some(ExternalCall { what: what.replace('_', " "), since_ms });
+                    }
+                    _ => panic!("what is `{key}`?"),
+                }
+            }
+            if !e.endpoint.is_empty() {
+                f.external.push(e);
+            }
+            let subtask = self.subtask(subtask);
+            figures.tasks.insert(subtask, f);
+        }
+        self.coordinator().stats_mut().observe(figures);
+    }
+
+    fn edge(&mut self, from: &str, to: &str) {
+        let ids = [self.vertex(from), self.vertex(to)];
+        for id in ids {
+            if self.topology.vertices.iter().all(|v| v.id != id) {
+                let name = self.names[&id].clone();
+                self.topology.vertices.push(TopologyVertex { id, name, sink: None, outputs: Vec::new() });
+            }
+        }
+        let from = self.topology.vertices.iter_mut().find(|v| v.id == ids[0]).expect("added above");
+        from.outputs.push(TopologyEdge { to: ids[1], pointwise: false });
+    }
+
+    fn ack(&mut self, id: &str, subtask: &str, state: SubtaskState, times: &[&str]) -> Event {
+        Event::Ack { subtask: self.subtask(subtask), checkpoint: checkpoint(id), state, stats: stats(times) }
+    }
+
+    fn vertex(&mut self, name: &str) -> VertexId {
+        let vertex = VertexId(u128::from(name.as_bytes()[0]));
+        self.names.entry(vertex).or_insert_with(|| name[..1].to_owned());
+        vertex
     }
 
     /// `a0`: subtask 0 of vertex `a`.
     fn subtask(&mut self, text: &str) -> SubtaskId {
-        let vertex = VertexId(u128::from(text.as_bytes()[0]));
-        self.names.entry(vertex).or_insert_with(|| text[..1].to_owned());
-        SubtaskId { vertex, index: text[1..].parse().expect("an index") }
+        SubtaskId { vertex: self.vertex(text), index: text[1..].parse().expect("an index") }
     }
 
     fn show(&self, action: &Action) -> String {
@@ -185,8 +275,13 @@ impl Script {
             Action::NotifyCompleted(id) => format!("completed {id}"),
             Action::NotifyAborted(id) => {
                 let stats = self.coordinator.as_ref().map(CheckpointCoordinator::stats);
-                let told = stats.and_then(|s| s.get(*id)).and_then(|r| r.failure.clone()).unwrap_or_default();
-                format!("aborted {id}: {} {}", told.0, told.1)
+                let record = stats.and_then(|s| s.get(*id));
+                let told = record.and_then(|r| r.failure.clone()).unwrap_or_default();
+                // With a sentence, that is told.
+                match record.is_some_and(|r| r.diagnosis.is_some()) {
+                    true => format!("aborted {id}: {}", told.0),
+                    false => format!("aborted {id}: {} {}", told.0, told.1),
+                }
             }
             Action::DiscardState { checkpoint, subtask, .. } => format!("discard {checkpoint} of {}", name(subtask)),
             Action::FailJob(e) => format!("fail job: {e}"),
@@ -204,6 +299,23 @@ impl Script {
             }
         }
     }
+}
+
+/// `delay 1400 align 20 sync 5 async 30 bytes 1000`.
+fn stats(words: &[&str]) -> SubtaskCheckpointStats {
+    let mut stats = SubtaskCheckpointStats::default();
+    for pair in words.chunks(2) {
+        let number = pair[1].parse().expect("a number");
+        match pair[0] {
+            "delay" => stats.start_delay_ms = number,
+            "align" => stats.alignment_ms = number,
+            "sync" => stats.sync_ms = number,
+            "async" => stats.async_ms = number,
+            "bytes" => stats.state_bytes = number,
+            what => panic!("what is `{what}`?"),
+        }
+    }
+    stats
 }
 
 fn checkpoint(text: &str) -> CheckpointId {
@@ -226,5 +338,5 @@ fn state_in(path: &str) -> SubtaskState {
         written_bytes: 1,
     };
     let operator = OperatorSubtaskState { operator: OperatorId(1), keyed: Some(keyed), operator_state: Vec::new() };
-    SubtaskState { operators: vec![operator] }
+    SubtaskState { operators: vec![operator], ..SubtaskState::default() }
 }

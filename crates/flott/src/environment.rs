@@ -45,27 +45,45 @@ impl Default for StreamExecutionEnvironment {
 #[derive(Clone, Debug)]
 pub struct Connector {
     options: BTreeMap<String, String>,
+    primary_key: Vec<String>,
 }
 
 impl Connector {
     /// A connector by its identifier.
     pub fn new(identifier: &str) -> Self {
-        Connector { options: [("connector".to_owned(), identifier.to_owned())].into() }
+        Connector { options: [("connector".to_owned(), identifier.to_owned())].into(), primary_key: Vec::new() }
     }
     /// Sets an option.
     pub fn option(mut self, key: &str, value: impl ToString) -> Self {
         self.options.insert(key.to_owned(), value.to_string());
         self
     }
-    pub(crate) fn table<T: Record>(&self, name: &str) -> TableSpec {
-        TableSpec {
+    /// The columns of the primary key, by which a sink replaces rows.
+    pub fn primary_key(mut self, columns: &[&str]) -> Self {
+        self.primary_key = columns.iter().map(|c| (*c).to_owned()).collect();
+        self
+    }
+    pub(crate) fn table<T: Record>(&self, name: &str) -> Result<TableSpec> {
+        let columns = T::columns();
+        let place = |key: &String| {
+            columns.iter().position(|c| c.name == *key).ok_or_else(|| {
+                let error = Error::user(
+                    "datastream.primary-key",
+                    format!("`{name}` has no column `{key}` for its primary key"),
+                );
+                let names: Vec<&str> = columns.iter().map(|c| &*c.name).collect();
+                error.detail(format!("its columns are {}", names.join(", "))).hint("name fields of the row type")
+            })
+        };
+        let primary_key = self.primary_key.iter().map(place).collect::<Result<_>>()?;
+        Ok(TableSpec {
             name: name.to_owned(),
-            columns: T::columns(),
             options: self.options.clone(),
-            primary_key: Vec::new(),
+            primary_key,
             partition_keys: Vec::new(),
             input_mode: ChangelogMode::Append,
-        }
+            columns,
+        })
     }
 }
 
@@ -128,7 +146,7 @@ impl StreamExecutionEnvironment {
 
     /// A stream from a connector; the columns are those of `T`.
     pub fn from_connector<T: Record>(&self, name: &str, connector: &Connector) -> Result<DataStream<T>> {
-        let table = connector.table::<T>(name);
+        let table = connector.table::<T>(name)?;
         let source = {
             let inner = self.lock();
             inner.registry.connector(name, &table.options)?.source(&table, inner.session.config())?
@@ -172,7 +190,7 @@ impl StreamExecutionEnvironment {
         name: &str,
         connector: &Connector,
     ) -> Result<Arc<dyn flott_core::sink::Sink>> {
-        let table = connector.table::<T>(name);
+        let table = connector.table::<T>(name)?;
         let inner = self.lock();
         inner.registry.connector(name, &table.options)?.sink(&table, inner.session.config())
     }

@@ -57,7 +57,7 @@ pub use flott_core::sink::Sink;
 pub use flott_core::source::Source;
 pub use flott_core::state::Ttl;
 pub use flott_core::types::{Column, DataType, TypeKind};
-pub use flott_launcher::{JobClient, JobStatus, Progress};
+pub use flott_launcher::{Diagnosis, JobClient, JobStatus, Progress};
 pub use flott_macros::Record;
 pub use flott_state::timers::TimeDomain;
 pub use flott_state::typed::{MapKey, StateDescriptor, StateType};
@@ -75,7 +75,7 @@ pub use stream::{DataStream, SinkHandle};
 pub use table::Change;
 pub use watermarks::WatermarkStrategy;
 pub use window::{
-    EventTimeSessionWindows, SlidingEventTimeWindows, TimeWindow, TumblingEventTimeWindows,
+    EventTimeSessionWindows, LateWindowedStream, SlidingEventTimeWindows, TimeWindow, TumblingEventTimeWindows,
     TumblingProcessingTimeWindows, WindowAssigner, WindowedStream,
 };
 

@@ -67,6 +67,11 @@ impl<T: Record> DataStream<T> {
         self
     }
 
+    /// Some of the stream's rows, read by another stage from the same node.
+    pub(crate) fn part<U: Record>(self, name: &str, stage: StageFactory<U>) -> DataStream<U> {
+        DataStream::of_node(self.env, self.node, stage).converted(name)
+    }
+
     /// The node whose columns are those of `T`, and how rows leave it.
     pub(crate) fn into_node(self) -> (NodeId, Partitioner) {
         let stream = self.materialise();

@@ -109,6 +109,48 @@ fn tumbling_windows_fire_once_and_drop_late_rows() {
         ]);
 }
 
+/// The two streams read one operator; its rows say which of the two they are for.
+fn late(assigner: WindowAssigner) -> DataStream<Out> {
+    let emit = |key: &String, w: TimeWindow, result| Out { key: key.clone(), start: w.start_ms, end: w.end_ms, result };
+    keyed().window(assigner).unwrap().side_output_late_data().aggregate(Count, emit).0
+}
+
+#[test]
+fn late_rows_of_tumbling_windows_come_out_at_the_side() {
+    verify(late(TumblingEventTimeWindows::of(10)))
+        .input(0, rows("a1 a9 b5 c11"))
+        .watermark(9)
+        .input(0, rows("a3 a12 b10"))
+        .watermark(19)
+        .input(0, rows("b9 a19 a20"))
+        .end()
+        .expect_any_order(&[
+            "+I[false, a, 0, 10, 2, NULL, NULL]",
+            "+I[false, b, 0, 10, 1, NULL, NULL]",
+            "+I[true, NULL, NULL, NULL, NULL, a, 3]",
+            "+I[false, c, 10, 20, 1, NULL, NULL]",
+            "+I[false, a, 10, 20, 1, NULL, NULL]",
+            "+I[false, b, 10, 20, 1, NULL, NULL]",
+            "+I[true, NULL, NULL, NULL, NULL, b, 9]",
+            "+I[true, NULL, NULL, NULL, NULL, a, 19]",
+            "+I[false, a, 20, 30, 1, NULL, NULL]",
+        ]);
+}
+
+#[test]
+fn late_rows_of_sessions_come_out_at_the_side() {
+    verify(late(EventTimeSessionWindows::with_gap(10)))
+        .input(0, rows("a1 a5"))
+        .watermark(20)
+        .input(0, rows("a3 b15"))
+        .end()
+        .expect_any_order(&[
+            "+I[false, a, 1, 15, 2, NULL, NULL]",
+            "+I[true, NULL, NULL, NULL, NULL, a, 3]",
+            "+I[false, b, 15, 25, 1, NULL, NULL]",
+        ]);
+}
+
 #[test]
 fn sliding_windows_hold_a_row_each() {
     verify(count(SlidingEventTimeWindows::of(10, 5)))

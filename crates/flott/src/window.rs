@@ -1,8 +1,9 @@
 //! Windows over keyed streams: tumbling, sliding and sessions. A window fires once, when the watermark (or processing time) passes
-//! its end; rows that come after that are dropped and counted. Never emits early.
+//! its end; rows that come after that are dropped and counted, or go to a stream of their own. Never emits early.
 
 mod fold;
 mod grid;
+mod late;
 mod session;
 
 use std::marker::PhantomData;
@@ -19,6 +20,7 @@ use crate::state::AggregateFunction;
 use crate::stream::DataStream;
 use fold::{Aggregating, Fold, Reducing};
 use grid::GridOperator;
+pub use late::LateWindowedStream;
 use session::SessionOperator;
 
 /// A window: from `start_ms`, included, to `end_ms`, excluded.
@@ -144,6 +146,16 @@ fn out_of_range(time_ms: i64) -> Error {
         .hint("event times are milliseconds since 1970")
 }
 
+/// Makes an output row of a late one.
+pub(crate) type LateRow<T, U> = fn(T) -> U;
+
+/// What windows do with rows: fold them, and say what comes out; without `late`, late rows are dropped and counted.
+pub(crate) struct WindowRows<F: Fold, E, U> {
+    pub(crate) fold: F,
+    pub(crate) emit: E,
+    pub(crate) late: Option<LateRow<F::In, U>>,
+}
+
 /// A keyed stream in windows.
 pub struct WindowedStream<K: Record, T: Record> {
     keyed: KeyedStream<K, T>,
@@ -161,7 +173,7 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
     where
         T: StateType,
     {
-        self.fold("WindowReduce", Reducing::new(f), |_, _, row| row)
+        self.fold("WindowReduce", Reducing::new(f), |_, _, row| row, None)
     }
 
     /// Aggregates the rows of each window; `emit` makes the output row of key, window and result.
@@ -174,7 +186,12 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
         F: AggregateFunction<In = T>,
         U: Record,
     {
-        self.fold("WindowAggregate", Aggregating(function), emit)
+        self.fold("WindowAggregate", Aggregating(function), emit, None)
+    }
+
+    /// Gives late rows a stream of their own instead of dropping them.
+    pub fn side_output_late_data(self) -> LateWindowedStream<K, T> {
+        LateWindowedStream::new(self)
     }
 
     fn fold<F, U>(
@@ -182,6 +199,7 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
         name: &str,
         fold: F,
         emit: impl Fn(&K, TimeWindow, F::Out) -> U + Clone + Send + Sync + 'static,
+        late: Option<LateRow<T, U>>,
     ) -> DataStream<U>
     where
         F: Fold<In = T>,
@@ -189,13 +207,13 @@ impl<K: Record, T: Record> WindowedStream<K, T> {
     {
         let (width, WindowAssigner { kind, domain }) = (self.keyed.width(), self.assigner);
         let factory = move || -> Result<Box<dyn Operator>> {
-            let (fold, emit) = (fold.clone(), emit.clone());
+            let rows = WindowRows { fold: fold.clone(), emit: emit.clone(), late };
             Ok(match kind {
                 Kind::Grid { size_ms, slide_ms, offset_ms } => {
                     let grid = Grid { size_ms, slide_ms, offset_ms };
-                    Box::new(GridOperator::<K, F, _, U>::new(grid, domain, width, fold, emit)?)
+                    Box::new(GridOperator::<K, F, _, U>::new(grid, domain, width, rows)?)
                 }
-                Kind::Session { gap_ms } => Box::new(SessionOperator::<K, F, _, U>::new(gap_ms, width, fold, emit)?),
+                Kind::Session { gap_ms } => Box::new(SessionOperator::<K, F, _, U>::new(gap_ms, width, rows)?),
             })
         };
         self.keyed.operator(name, U::columns(), Arc::new(factory))

@@ -299,3 +299,47 @@ fn streams_are_collected_broadcast_and_spread() -> Result<()> {
     assert_eq!(collect(|s| s.broadcast())?, twice);
     Ok(())
 }
+
+/// Rows in order, so many that the watermark passes the first windows; then three that belong there.
+fn with_late_rows(out: &Path) -> Result<(Vec<Out>, Vec<Event>)> {
+    let event = |i: i64, n| Event { user: 1, at: Timestamp(i * 10), n };
+    let events = (0..10_000).map(|i| event(i, 1)).chain((0..3).map(|i| event(i, 1000))).collect();
+    let env = StreamExecutionEnvironment::new();
+    let (sums, late) = env
+        .from_collection(events)?
+        .assign_timestamps_and_watermarks(WatermarkStrategy::monotonous(|e: &Event| e.at))?
+        .key_by(|e| e.user)
+        .window(TumblingEventTimeWindows::of(10_000))?
+        .side_output_late_data()
+        .uid("sums")
+        .aggregate(Sum, |user, window, n| Out { user: *user, start: window.start_ms, n });
+    let side = Connector::new("filesystem").option("path", out.display()).option("format", "json");
+    late.sink_to("late", &side)?;
+    let sums = sums.execute_and_collect("late")?;
+    let late = fs::read_dir(out).expect("rows as written").flat_map(|file| {
+        let text = fs::read_to_string(file.expect("rows as written").path()).expect("rows as written");
+        text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("rows as written")).collect::<Vec<_>>()
+    });
+    Ok((sums, late.map(|row| event(0, row["n"].as_i64().expect("rows as written"))).collect()))
+}
+
+#[test]
+fn late_rows_are_neither_lost_nor_counted_in() -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut sums, late) = with_late_rows(dir.path())?;
+    sums.sort();
+    let expected: Vec<Out> = (0..10).map(|i| Out { user: 1, start: i * 10_000, n: 1000 }).collect();
+    assert_eq!(sums, expected);
+    assert_eq!(late.iter().map(|e| e.n).collect::<Vec<_>>(), [1000, 1000, 1000]);
+    Ok(())
+}
+
+#[test]
+fn a_primary_key_names_columns() -> Result<()> {
+    let env = StreamExecutionEnvironment::new();
+    let rows = env.from_collection(vec![Out { user: 1, start: 2, n: 3 }])?;
+    let error = rows.sink_to("out", &Connector::new("print").primary_key(&["usr"])).err().unwrap();
+    assert_eq!(error.code(), "datastream.primary-key");
+    assert!(error.to_string().contains("usr") && error.to_string().contains("user, start, n"), "{error}");
+    Ok(())
+}

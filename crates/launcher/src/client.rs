@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flott_checkpoint::metadata::{JobDescription, OperatorInfo, graph_fit};
+use flott_checkpoint::stats::Diagnosis;
 use flott_checkpoint::{CheckpointCoordinator, CheckpointDirectory, JobStorage, RestartStrategy, StorageOptions};
 use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
@@ -16,15 +17,17 @@ use flott_plan::job_graph::JobGraph;
 use flott_plan::stream_graph::StreamGraph;
 
 use crate::job_master::{EVENTS_MAX, JobEvent, JobMaster, JobMasterParts, Restore};
-use crate::options::{JobOptions, RestoreFrom, job_id_of};
+use crate::memory::{Machine, MemoryPlan};
+use crate::options::{JobOptions, RestoreFrom, check_unaligned, job_id_of};
 use crate::progress::{JobBoard, JobStatus, Progress};
+use crate::topology::topology;
 
 /// What surrounds a job: the clock, and switches that only tests touch.
 #[derive(Clone)]
 pub struct Environment {
     /// Time.
     pub clock: SharedClock,
-    /// What the process may hold in memory.
+    /// What the process may hold in memory; unlimited: what the options of the job say, or the machine.
     pub memory: MemoryBudget,
     /// Test-only: publication does not fence older generations off. The crash harness must then find lost or doubled rows.
     pub fence_disabled: bool,
@@ -43,6 +46,7 @@ pub struct JobClient {
     restored: Option<CheckpointId>,
     already_finished: bool,
     notices: Vec<String>,
+    memory: MemoryBudget,
     board: Arc<JobBoard>,
     sender: SyncSender<JobEvent>,
     thread: Option<JoinHandle<()>>,
@@ -68,6 +72,15 @@ impl JobClient {
     /// What the user should know about the start.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+    /// The budget it draws on. Another job of the same process shares it as [`Environment::memory`].
+    pub fn memory(&self) -> &MemoryBudget {
+        &self.memory
+    }
+    /// What there is to say about checkpoints and memory after the first `known` sentences (the last 16 are kept), and how many there
+    /// ever were.
+    pub fn diagnoses(&self, known: usize) -> (Vec<Diagnosis>, usize) {
+        self.board.diagnoses(known)
     }
     /// Where it stands.
     pub fn status(&self) -> JobStatus {
@@ -102,7 +115,9 @@ impl JobClient {
 
 /// Starts `graph` in this process.
 pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environment) -> Result<JobClient> {
+    check_unaligned(config)?;
     let options = JobOptions::from_config(config);
+    let memory = budget(config, environment)?;
     let name = graph.name.clone().or_else(|| config.string(keys::PIPELINE_NAME)).unwrap_or_else(|| "flott job".into());
     let mut graph = JobGraph::build(graph, &name, options.graph)?;
     let storage_options = StorageOptions {
@@ -131,7 +146,7 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
     }
     notices.extend(storage.clean_up_orphans()?);
     let names = graph.vertices.iter().map(|v| (v.id, v.name.clone())).collect();
-    let board = Arc::new(JobBoard::default());
+    let board = Arc::new(JobBoard::new(memory.clone()));
     let (sender, events) = sync_channel(EVENTS_MAX);
     let client_restore = restore.as_ref().map(|r| (r.metadata.checkpoint, r.metadata.last));
     // Without a directory every process would be generation 1, and with a fixed pipeline.job-id names of files would repeat.
@@ -139,13 +154,15 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         Some(_) => generation.number,
         None => u64::try_from(environment.clock.now_ms()).unwrap_or(0).max(1),
     };
+    let mut coordinator = CheckpointCoordinator::new(options.checkpoint.clone(), generation.next_checkpoint, names);
+    coordinator.stats_mut().set_topology(topology(&graph));
     let parts = JobMasterParts {
-        coordinator: CheckpointCoordinator::new(options.checkpoint.clone(), generation.next_checkpoint, names),
+        coordinator,
         restart: RestartStrategy::new(options.restart.clone()),
         graph,
         description,
         options,
-        memory: environment.memory.clone(),
+        memory: memory.clone(),
         config: Arc::new(config.clone()),
         storage,
         generation: run,
@@ -161,10 +178,22 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         restored: client_restore.map(|(id, _)| id),
         already_finished: client_restore.is_some_and(|(_, last)| last),
         notices,
+        memory,
         board,
         sender,
         thread: Some(thread),
     })
+}
+
+/// What the job may hold in memory.
+fn budget(config: &Configuration, environment: &Environment) -> Result<MemoryBudget> {
+    // Also where the process has its budget already: sizes that contradict each other are refused all the same.
+    let plan = MemoryPlan::of(config, &Machine::here())?;
+    if !environment.memory.is_unlimited() {
+        return Ok(environment.memory.clone());
+    }
+    tracing::info!("memory: {plan}");
+    Ok(plan.budget())
 }
 
 /// A job that does not fit its checkpoint is refused before it fences off one that runs.

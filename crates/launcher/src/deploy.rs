@@ -1,14 +1,17 @@
 //! From a JobGraph to running tasks: channels, operators, restored state. Deploys once per attempt; decides nothing.
 
-use std::collections::BTreeMap;
+mod in_flight;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use arrow_schema::FieldRef;
 use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
 use flott_core::ids::{JobId, OperatorId, SubtaskId};
 use flott_core::key_group::KeyGroupRange;
-use flott_core::memory::MemoryBudget;
+use flott_core::memory::{MemoryBudget, MemoryUse};
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::Operator;
 use flott_core::snapshot::OperatorStateStore;
@@ -18,14 +21,15 @@ use flott_core::time::SharedClock;
 use flott_plan::job_graph::{ChainedNode, JobGraph, JobVertex};
 use flott_plan::stream_graph::{NodeKind, Partitioner};
 use flott_runtime::{
-    AlignmentGroup, ChainedOperator, ChannelOptions, ChannelReceiver, ChannelSender, OutputSpec, SPLITS_STATE,
-    SinkOperator, SourceHeadSpec, Task, TaskHandle, TaskHead, TaskListener, TaskOptions, TaskSpec, TaskWaker, channel,
-    decode_split, spawn_task,
+    AlignmentGroup, ChainedOperator, ChannelOptions, ChannelReceiver, ChannelSender, OutputSpec, Recovered,
+    SPLITS_STATE, SinkOperator, SourceHeadSpec, Task, TaskHandle, TaskHead, TaskListener, TaskOptions, TaskSpec,
+    TaskWaker, channel_at, decode_split, spawn_task,
 };
 use flott_state::MemoryStateBackend;
 
 use crate::job_master::{Enumerator, Restore};
 use crate::progress::TaskEntry;
+use in_flight::InFlight;
 
 /// What one attempt is made of.
 pub struct Plan<'a> {
@@ -64,6 +68,9 @@ pub struct Deployment {
     pub entries: Vec<TaskEntry>,
     /// Enumerators with the vertex whose subtasks read for them.
     pub enumerators: Vec<(flott_core::VertexId, Enumerator)>,
+    /// How rows in flight of a rescaled checkpoint are put in: operators, and the vertices to wait for, in order. Empty: there are
+    /// none, or they are where they were.
+    pub drains: VecDeque<(OperatorId, flott_core::VertexId)>,
 }
 
 type Channels = BTreeMap<(usize, u32), Vec<ChannelSender>>;
@@ -73,15 +80,23 @@ impl Plan<'_> {
     pub fn deploy(&self, listener: &Arc<dyn TaskListener>) -> Result<Deployment> {
         let wakers: Vec<Vec<TaskWaker>> =
             self.graph.vertices.iter().map(|v| (0..v.parallelism).map(|_| TaskWaker::new()).collect()).collect();
-        let (mut senders, mut receivers) = self.channels(&wakers);
+        let mut in_flight = match self.restore {
+            Some(r) => InFlight::load(self.graph, &r.metadata, &*r.reader)?,
+            None => InFlight::default(),
+        };
+        let (mut senders, mut receivers) = self.channels(&wakers, &mut in_flight);
         let mut groups = BTreeMap::new();
         let mut specs = Vec::new();
-        let mut deployment = Deployment::default();
+        let mut deployment = Deployment { drains: in_flight.steps(self.graph), ..Deployment::default() };
         for (v, vertex) in self.graph.vertices.iter().enumerate() {
             for index in 0..vertex.parallelism {
                 let inputs = receivers.remove(&(v, index)).unwrap_or_default();
                 let outputs = self.outputs(v, index, &mut senders);
-                let spec = self.task(vertex, index, inputs, outputs, wakers[v][index as usize].clone(), &mut groups)?;
+                let waker = wakers[v][index as usize].clone();
+                let spec = TaskSpec {
+                    recovered: in_flight.of_task(vertex, index),
+                    ..self.task(vertex, index, inputs, outputs, waker, &mut groups)?
+                };
                 deployment.entries.push(entry(vertex, &spec));
                 if matches!(spec.head, TaskHead::Source(_)) {
                     deployment.sources.push(spec.subtask);
@@ -114,18 +129,30 @@ impl Plan<'_> {
         Ok(deployment)
     }
 
-    /// Unfinished splits of a source in the checkpoint.
-    pub fn unfinished_splits(&self, operator: OperatorId) -> Result<Vec<Split>> {
+    /// Unfinished splits of a source in the checkpoint, with the subtasks that read them.
+    pub fn unfinished_splits(&self, operator: OperatorId) -> Result<Vec<(u32, Split)>> {
         let Some(restore) = self.restore else { return Ok(Vec::new()) };
         let states = restore.metadata.operators.iter().filter(|o| o.id == operator).flat_map(|o| &o.subtasks);
-        let entries = states.flat_map(|(_, s)| &s.operator_state).filter(|e| e.name == SPLITS_STATE);
-        entries.flat_map(|e| &e.items).map(|b| decode_split(b)).collect()
+        let entries = states.flat_map(|(i, s)| s.operator_state.iter().map(move |e| (*i, e)));
+        let items =
+            entries.filter(|(_, e)| e.name == SPLITS_STATE).flat_map(|(i, e)| e.items.iter().map(move |b| (i, b)));
+        items.map(|(i, b)| Ok((i, decode_split(b)?))).collect()
+    }
+    /// Subtasks that a source had in the checkpoint.
+    pub fn former_parallelism(&self, operator: OperatorId) -> Option<u32> {
+        let found = self.restore.and_then(|r| r.metadata.operators.iter().find(|o| o.id == operator));
+        found.map(|o| o.parallelism)
     }
 
     #[allow(clippy::type_complexity, reason = "two halves of one table")]
-    fn channels(&self, wakers: &[Vec<TaskWaker>]) -> (Channels, BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>>) {
+    fn channels(
+        &self,
+        wakers: &[Vec<TaskWaker>],
+        in_flight: &mut InFlight,
+    ) -> (Channels, BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>>) {
         let mut senders = Channels::new();
         let mut receivers: BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>> = BTreeMap::new();
+        let options = channel_options(self.graph, &self.memory);
         for (e, edge) in self.graph.edges.iter().enumerate() {
             let (from, to) = (self.graph.vertices[edge.from].parallelism, self.graph.vertices[edge.to].parallelism);
             for i in 0..from {
@@ -133,11 +160,15 @@ impl Plan<'_> {
                     if edge.partitioner == Partitioner::Forward && i != j {
                         continue;
                     }
-                    let (s, r) = channel(
-                        ChannelOptions::default(),
+                    let address = in_flight::address(self.graph, e, i, j);
+                    let (s, r) = channel_at(
+                        address,
+                        options,
                         wakers[edge.from][i as usize].clone(),
                         wakers[edge.to][j as usize].clone(),
                     );
+                    in_flight.fill(address, &r);
+                    r.draw_on(&self.memory);
                     senders.entry((e, i)).or_default().push(s);
                     let ports = receivers.entry((edge.to, j)).or_default();
                     if ports.len() <= edge.port {
@@ -154,11 +185,8 @@ impl Plan<'_> {
         let edges = self.graph.edges.iter().enumerate().filter(|(_, e)| e.from == vertex);
         edges
             .map(|(e, edge)| {
-                let columns = &self.graph.vertices[vertex].chain.last().expect("a chain has a head").node.columns;
                 let key_fields = match &edge.partitioner {
-                    Partitioner::Hash(keys) => {
-                        keys.iter().map(|&k| Arc::new(columns[k].data_type.to_field(&columns[k].name))).collect()
-                    }
+                    Partitioner::Hash(keys) => key_fields(&self.graph.vertices[vertex], keys),
                     _ => Vec::new(),
                 };
                 let channels = senders.remove(&(e, index)).unwrap_or_default();
@@ -203,6 +231,7 @@ impl Plan<'_> {
             metrics: Arc::new(TaskMetrics::default()),
             options: self.options,
             waker,
+            recovered: Recovered::default(),
         })
     }
 
@@ -250,12 +279,16 @@ impl Plan<'_> {
         let operator: Box<dyn Operator> = match &node.node.kind {
             NodeKind::Spec(spec) => flott_operators::factory(spec, &node.inputs, &node.node.columns)?.create()?,
             NodeKind::Operator(factory) => factory.create()?,
+            NodeKind::Lookup(lookup) => {
+                flott_operators::lookup_join(&lookup.spec, &lookup.source, &node.inputs, &node.node.columns)?
+            }
             NodeKind::Sink(sink) => Box::new(SinkOperator::new(Arc::clone(sink), self.run)),
             NodeKind::Source(_) => return Err(Error::bug("a source inside a chain")),
         };
         let range = KeyGroupRange::of_subtask(self.graph.max_parallelism, vertex.parallelism, index);
         let mut backend = MemoryStateBackend::new(range, self.graph.max_parallelism, Arc::clone(&self.clock))
-            .with_incremental(self.incremental);
+            .with_incremental(self.incremental)
+            .with_metrics(Arc::clone(&metrics));
         let mut operator_state = None;
         if let Some(restore) = self.restore {
             let state = restore.metadata.assign(node.id, vertex.parallelism, index);
@@ -276,16 +309,37 @@ impl Plan<'_> {
     }
 }
 
+/// Fields of columns that leave a vertex.
+fn key_fields(vertex: &JobVertex, keys: &[usize]) -> Vec<FieldRef> {
+    let columns = &vertex.chain.last().expect("a chain has a head").node.columns;
+    keys.iter().map(|&k| Arc::new(columns[k].data_type.to_field(&columns[k].name))).collect()
+}
+
+/// Every channel of the job gets the same share of the network's budget.
+fn channel_options(graph: &JobGraph, memory: &MemoryBudget) -> ChannelOptions {
+    let channels = graph.edges.iter().map(|e| {
+        let (from, to) = (graph.vertices[e.from].parallelism as usize, graph.vertices[e.to].parallelism as usize);
+        if e.partitioner == Partitioner::Forward { from } else { from * to }
+    });
+    let share = memory.limit_bytes(MemoryUse::Network) / channels.sum::<usize>().max(1);
+    let usual = ChannelOptions::default();
+    ChannelOptions { bytes_max: usual.bytes_max.min(share).max(1), ..usual }
+}
+
 fn entry(vertex: &JobVertex, spec: &TaskSpec) -> TaskEntry {
     let is_sink = matches!(vertex.chain.last().map(|n| &n.node.kind), Some(NodeKind::Sink(_)));
     let mut operators: Vec<_> = spec.chain.iter().map(|o| Arc::clone(&o.metrics)).collect();
+    let mut operator_names: Vec<_> = spec.chain.iter().map(|o| Arc::clone(&o.name)).collect();
     if let TaskHead::Source(source) = &spec.head {
         operators.insert(0, Arc::clone(&source.metrics));
+        operator_names.insert(0, Arc::clone(&source.name));
     }
     TaskEntry {
+        subtask: spec.subtask,
         name: spec.task_name.to_string(),
         task: Arc::clone(&spec.metrics),
         operators,
+        operator_names,
         is_source: matches!(spec.head, TaskHead::Source(_)),
         is_sink,
     }

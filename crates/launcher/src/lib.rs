@@ -5,15 +5,18 @@
 mod client;
 mod deploy;
 mod job_master;
+pub mod memory;
 mod options;
 mod progress;
 mod registry;
+mod topology;
 mod work;
 
 pub use flott_connectors::collect::{CollectHandle, CollectSink, CollectionSource};
 pub use flott_connectors::text::{Style as TextStyle, render_value};
 
 pub use client::{Environment, JobClient, submit};
+pub use flott_checkpoint::stats::{Diagnosis, age};
 pub use options::{JobOptions, RestoreFrom, job_id_of};
-pub use progress::{CheckpointProgress, JobStatus, Progress};
+pub use progress::{CheckpointProgress, JobStatus, Progress, StateSize};
 pub use registry::{registry, source_transform};

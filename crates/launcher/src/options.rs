@@ -5,7 +5,7 @@ use std::str::FromStr;
 use flott_checkpoint::restart::RestartKind;
 use flott_checkpoint::{CheckpointOptions, RestartOptions};
 use flott_core::config::{Configuration, keys};
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
 use flott_core::ids::JobId;
 use flott_plan::job_graph::JobGraphOptions;
 use flott_runtime::TaskOptions;
@@ -34,6 +34,8 @@ pub struct JobOptions {
     pub restart: RestartOptions,
     /// Sizes of tasks.
     pub task: TaskOptions,
+    /// `flott.state.over-budget` is `fail`, or is not set while a size of memory is.
+    pub fails_over_state_budget: bool,
     /// `execution.checkpointing.dir`.
     pub checkpoint_dir: Option<String>,
     /// `execution.checkpointing.data-inline-threshold`.
@@ -68,6 +70,10 @@ impl JobOptions {
             checkpoint: checkpoint_options(config, interval_ms),
             restart: restart_options(config, interval_ms.is_some()),
             task: task_options(config),
+            fails_over_state_budget: match config.enum_value(keys::STATE_OVER_BUDGET) {
+                Some(chosen) => chosen == "fail",
+                None => config.iter().any(|(key, _)| key.starts_with("taskmanager.memory.") && key.ends_with(".size")),
+            },
             checkpoint_dir: config.string(keys::CHECKPOINT_DIR),
             inline_threshold_bytes: size(config.memory_bytes(keys::CHECKPOINT_INLINE_THRESHOLD), 20 * 1024),
             num_retained: positive(keys::CHECKPOINT_NUM_RETAINED).unwrap_or(1) as usize,
@@ -111,10 +117,52 @@ fn checkpoint_options(config: &Configuration, interval_ms: Option<i64>) -> Check
         max_concurrent: number(keys::CHECKPOINT_MAX_CONCURRENT, defaults.max_concurrent),
         tolerable_failures: number(keys::CHECKPOINT_TOLERABLE_FAILURES, defaults.tolerable_failures),
         at_least_once: config.enum_value(keys::CHECKPOINT_MODE) == Some("AT_LEAST_ONCE"),
+        unaligned_after_ms: unaligned_after_ms(config),
         checkpoints_after_tasks_finish: config.bool(keys::CHECKPOINTS_AFTER_TASKS_FINISH),
+        slow_ms: config.duration_ms(keys::CHECKPOINT_SLOW),
         history_size: number(keys::CHECKPOINT_HISTORY, 10) as usize,
     }
 }
+
+/// When barriers begin to overtake rows. Not asked for, they do so a moment after their trigger; asked for, with the options' own
+/// values: Flink's.
+fn unaligned_after_ms(config: &Configuration) -> Option<u32> {
+    let chosen = config.is_set(keys::UNALIGNED_ENABLED);
+    let concurrent = concurrent(config) > 1;
+    let at_least_once = config.enum_value(keys::CHECKPOINT_MODE) == Some("AT_LEAST_ONCE");
+    if !config.bool(keys::UNALIGNED_ENABLED) || concurrent || at_least_once {
+        return None;
+    }
+    let after = config.duration_ms(keys::ALIGNED_TIMEOUT).filter(|_| chosen || config.is_set(keys::ALIGNED_TIMEOUT));
+    Some(after.map_or(ALIGNED_TIMEOUT_MS, |ms| u32::try_from(ms.max(0)).unwrap_or(u32::MAX)))
+}
+
+/// Checkpoints that may be under way at once: with a pause between them, one.
+fn concurrent(config: &Configuration) -> i64 {
+    match config.duration_ms(keys::CHECKPOINT_MIN_PAUSE) {
+        Some(pause_ms) if pause_ms > 0 => 1,
+        _ => config.int(keys::CHECKPOINT_MAX_CONCURRENT).unwrap_or(1),
+    }
+}
+
+/// Refuses what Flink refuses: barriers that overtake each other would need copies of copies.
+pub fn check_unaligned(config: &Configuration) -> Result<()> {
+    let asked = config.is_set(keys::UNALIGNED_ENABLED) && config.bool(keys::UNALIGNED_ENABLED);
+    let concurrent = concurrent(config);
+    if asked && concurrent > 1 {
+        let unaligned = keys::UNALIGNED_ENABLED;
+        return Err(Error::user(
+            "config.refused",
+            format!("`{}` = {concurrent} and `{unaligned}` = true do not go together", keys::CHECKPOINT_MAX_CONCURRENT),
+        )
+        .detail("rows in flight can belong to one unaligned checkpoint at a time")
+        .hint(format!("set {}: 1, or {unaligned}: false", keys::CHECKPOINT_MAX_CONCURRENT)));
+    }
+    Ok(())
+}
+
+/// `execution.checkpointing.aligned-checkpoint-timeout` when nothing is said of unaligned checkpoints.
+const ALIGNED_TIMEOUT_MS: u32 = 1_000;
 
 fn restart_options(config: &Configuration, checkpointing: bool) -> RestartOptions {
     let mut options = match config.enum_value(keys::RESTART_TYPE) {

@@ -1,12 +1,18 @@
 //! What a running job shows: shared figures that the job master and the tasks write and the front end reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flott_checkpoint::stats::{Diagnosis, ExternalFigures, Figures, TaskFigures};
 use flott_core::error::Error;
+use flott_core::ids::SubtaskId;
+use flott_core::memory::{MemoryBudget, MemoryFigures};
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
+
+/// Sentences on checkpoints and memory that are kept.
+const DIAGNOSES_MAX: usize = 16;
 
 /// Where a job stands.
 #[derive(Clone, Debug)]
@@ -53,6 +59,13 @@ pub struct Progress {
     pub checkpoints_failed: u64,
     /// Restarts after failures in this run.
     pub restarts: u64,
+    /// Messages that came for checkpoints given up before.
+    pub late_messages: u64,
+    /// Since when there has been no newer point to recover from: the last completed checkpoint, else the start. Milliseconds since the
+    /// epoch; `None` before the start, and where no checkpoints are taken.
+    pub recovery_point_ms: Option<i64>,
+    /// What memory each use was given and took.
+    pub memory: Vec<MemoryFigures>,
     /// Busy share of the busiest task since the start, with its name: where the bottleneck is.
     pub busiest: Option<(String, f64)>,
 }
@@ -70,14 +83,29 @@ pub struct CheckpointProgress {
     pub state_bytes: u64,
 }
 
+/// Keyed state of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateSize {
+    /// The operator.
+    pub operator: String,
+    /// Subtasks that hold it.
+    pub subtasks: usize,
+    /// Bytes in all of them.
+    pub bytes: usize,
+}
+
 /// Metrics of one task.
 pub struct TaskEntry {
+    /// Which.
+    pub subtask: SubtaskId,
     /// `name (1/2)`.
     pub name: String,
     /// Its times and counters.
     pub task: Arc<TaskMetrics>,
     /// Its operators' counters, head first.
     pub operators: Vec<Arc<OperatorMetrics>>,
+    /// Their names.
+    pub operator_names: Vec<Arc<str>>,
     /// Whether the head is a source.
     pub is_source: bool,
     /// Whether the last operator is a sink.
@@ -91,6 +119,11 @@ struct Inner {
     checkpoint: Option<CheckpointProgress>,
     failures: Vec<Error>,
     past: BTreeMap<&'static str, u64>,
+    memory: Option<MemoryBudget>,
+    recovery_point_ms: Option<i64>,
+    diagnoses: VecDeque<Diagnosis>,
+    /// How many there ever were.
+    diagnosed: usize,
 }
 
 /// Shared between the job master, which writes, and clients, which read.
@@ -101,9 +134,16 @@ pub struct JobBoard {
     completed: AtomicU64,
     failed: AtomicU64,
     restarts: AtomicU64,
+    late_messages: AtomicU64,
 }
 
 impl JobBoard {
+    /// The board of a job that draws on `memory`.
+    pub fn new(memory: MemoryBudget) -> Self {
+        let board = JobBoard::default();
+        board.lock().memory = Some(memory);
+        board
+    }
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,6 +192,52 @@ impl JobBoard {
     pub fn restarted(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
+    /// There is something to say about checkpoints or memory.
+    pub fn diagnosis(&self, diagnosis: Diagnosis) {
+        let mut inner = self.lock();
+        if inner.diagnoses.len() == DIAGNOSES_MAX {
+            inner.diagnoses.pop_front();
+        }
+        inner.diagnoses.push_back(diagnosis);
+        inner.diagnosed += 1;
+    }
+    /// The sentences after the first `known`, as far as they are kept, and how many there ever were.
+    pub fn diagnoses(&self, known: usize) -> (Vec<Diagnosis>, usize) {
+        let inner = self.lock();
+        let fresh = inner.diagnosed.saturating_sub(known).min(inner.diagnoses.len());
+        let kept = inner.diagnoses.iter().skip(inner.diagnoses.len() - fresh).cloned();
+        (kept.collect(), inner.diagnosed)
+    }
+    /// Messages that came too late, so far.
+    pub fn set_late_messages(&self, count: u64) {
+        self.late_messages.store(count, Ordering::Relaxed);
+    }
+    /// When the job was last where it could be recovered to.
+    pub fn set_recovery_point(&self, at_ms: i64) {
+        self.lock().recovery_point_ms = Some(at_ms);
+    }
+    /// The counters of all tasks, for sentences.
+    pub fn figures(&self, now_ms: i64) -> Figures {
+        let inner = self.lock();
+        let tasks = inner.tasks.iter().map(|t| (t.subtask, figures_of(t))).collect();
+        Figures { at_ms: now_ms, tasks, ..Figures::default() }
+    }
+    /// Keyed state by operator, the largest first.
+    pub fn state_sizes(&self) -> Vec<StateSize> {
+        let inner = self.lock();
+        let mut sizes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (name, metrics) in inner.tasks.iter().flat_map(|t| t.operator_names.iter().zip(&t.operators)) {
+            let bytes = usize::try_from(metrics.state_bytes.get()).unwrap_or(usize::MAX);
+            if bytes > 0 {
+                let sum = sizes.entry(name).or_default();
+                *sum = (sum.0 + 1, sum.1.saturating_add(bytes));
+            }
+        }
+        let size = |(name, (subtasks, bytes)): (&str, _)| StateSize { operator: name.to_owned(), subtasks, bytes };
+        let mut sizes: Vec<StateSize> = sizes.into_iter().map(size).collect();
+        sizes.sort_by_key(|s| std::cmp::Reverse(s.bytes));
+        sizes
+    }
     /// Failures so far, oldest first.
     pub fn failures(&self) -> Vec<Error> {
         self.lock().failures.clone()
@@ -175,8 +261,32 @@ impl JobBoard {
             checkpoints_completed: self.completed.load(Ordering::Relaxed),
             checkpoints_failed: self.failed.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
+            late_messages: self.late_messages.load(Ordering::Relaxed),
+            recovery_point_ms: inner.recovery_point_ms,
+            memory: inner.memory.iter().flat_map(MemoryBudget::figures).collect(),
             busiest: busiest.max_by(|a, b| a.1.total_cmp(&b.1)),
         }
+    }
+}
+
+fn figures_of(t: &TaskEntry) -> TaskFigures {
+    let external = t.operators.iter().filter_map(|o| {
+        let e = &o.external;
+        Some(ExternalFigures {
+            endpoint: e.endpoint()?.to_owned(),
+            calls: e.calls.get(),
+            call_ns: e.call_ns.get(),
+            rows: e.rows.get(),
+            retries: e.retries.get(),
+            calling: e.calling(),
+        })
+    });
+    TaskFigures {
+        busy_ns: t.task.busy_ns.get(),
+        idle_ns: t.task.idle_ns.get(),
+        backpressured_ns: t.task.backpressured_ns.get(),
+        rows_in: t.task.records_in.get(),
+        external: external.collect(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The chain driver: passes elements from operator to operator, the most downstream one first, so that queues stay short.
 //!
-//! It knows the law of [`Operator`] and nothing of channels, sources or threads.
+//! It knows the law of [`Operator`] and nothing of channels, sources or threads. How a barrier overtakes is in [`overtake`].
+
+mod overtake;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -8,12 +10,17 @@ use std::panic::AssertUnwindSafe;
 use flott_core::batch::ChangeBatch;
 use flott_core::element::{Barrier, Element, Signal};
 use flott_core::error::{Error, Result};
+use flott_core::ids::CheckpointId;
 use flott_core::operator::{Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::snapshot::OperatorCut;
+use flott_core::time::EventTime;
 
 use crate::head::{BarrierItem, Item};
 use crate::panics::guard;
 use crate::task::TaskCut;
+
+use overtake::Overtaking;
+pub(crate) use overtake::Overtook;
 
 /// Notifications an operator may have waiting: completed ones replace each other, so these are aborted ones.
 const NOTIFICATIONS_MAX: usize = 256;
@@ -24,6 +31,12 @@ pub(crate) struct Chain {
     direct: VecDeque<Element>,
     /// Cuts of the barriers that are in the chain, oldest first, with the nanoseconds they took.
     cuts: Vec<(TaskCut, u64)>,
+    /// The barrier that overtakes what is in the chain.
+    overtaking: Option<Overtaking>,
+    /// The newest checkpoint that overtook: what still comes of older ones is dropped.
+    overtook: Option<CheckpointId>,
+    /// Wake-ups of operators wait: what a checkpoint held is put back first.
+    paused: bool,
 }
 
 struct Link {
@@ -35,6 +48,8 @@ struct Link {
     /// Blocked although its outbox had room: resumed when its wake-up is due.
     waits_for_time: bool,
     notifications: VecDeque<Notification>,
+    /// The last watermark the operator was given.
+    seen: EventTime,
 }
 
 enum After {
@@ -51,6 +66,8 @@ pub(crate) enum ChainEvent {
     Worked,
     /// The last operator has cut its state.
     Cut(TaskCut),
+    /// A barrier has overtaken everything in the chain; the outputs are next.
+    Overtook(Box<Overtook>),
     /// Nothing can be done.
     Nothing,
 }
@@ -85,9 +102,10 @@ impl Chain {
             pending: None,
             waits_for_time: false,
             notifications: VecDeque::new(),
+            seen: EventTime::MIN,
         };
         let links = operators.into_iter().map(link).collect();
-        Chain { links, direct: VecDeque::new(), cuts: Vec::new() }
+        Chain { links, direct: VecDeque::new(), cuts: Vec::new(), overtaking: None, overtook: None, paused: false }
     }
 
     /// Opens the operators, the last one first: nobody is given rows before those behind it are ready.
@@ -98,13 +116,21 @@ impl Chain {
         Ok(())
     }
 
-    /// Whether the first operator can take something now.
+    /// Whether the first operator can take a signal now.
     pub(crate) fn accepts(&self) -> bool {
         self.links.first().map_or(self.direct.is_empty(), Link::is_free)
+    }
+    /// Whether it can take rows too.
+    pub(crate) fn accepts_rows(&self) -> bool {
+        self.links.first().is_none_or(|l| l.operator.accepts_input())
     }
     /// Whether an operator waits for something other than input.
     pub(crate) fn is_blocked(&self) -> bool {
         self.links.iter().any(|l| l.pending.is_some())
+    }
+    /// Whether an operator takes no rows for now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.links.iter().any(|l| !l.operator.accepts_input())
     }
     /// Whether nothing is on its way through the chain and every completed checkpoint has taken effect.
     pub(crate) fn is_settled(&self) -> bool {
@@ -171,24 +197,25 @@ impl Chain {
     }
 
     fn feed_barrier(&mut self, item: BarrierItem, now_nanos: &dyn Fn() -> u64) -> Result<ChainEvent> {
-        let cut = TaskCut {
-            barrier: item.barrier,
-            cuts: item.cut.into_iter().collect(),
-            start_delay_ms: item.start_delay_ms,
-            alignment_ms: item.alignment_ms,
-            sync_ms: item.sync_ns / 1_000_000,
-        };
+        let (barrier, sync_ns) = (item.barrier, item.sync_ns);
+        let cut = TaskCut::of(item);
         if self.links.is_empty() {
-            self.direct.push_back(Element::Signal(Signal::Barrier(item.barrier)));
+            self.direct.push_back(Element::Signal(Signal::Barrier(barrier)));
             return Ok(ChainEvent::Cut(cut));
         }
-        self.cuts.push((cut, item.sync_ns));
-        self.signal(0, Signal::Barrier(item.barrier), now_nanos)
+        self.cuts.push((cut, sync_ns));
+        self.signal(0, Signal::Barrier(barrier), now_nanos)
     }
 
     /// Lets the most downstream operator that can do something do one thing.
     pub(crate) fn step(&mut self, now_ms: i64, now_nanos: &dyn Fn() -> u64) -> Result<ChainEvent> {
+        if let Some(done) = self.go_on_overtaking(now_ms, now_nanos)? {
+            return Ok(ChainEvent::Overtook(Box::new(done)));
+        }
         for i in (0..self.links.len()).rev() {
+            if self.overtaking.as_ref().is_some_and(|o| o.at == i) {
+                continue;
+            }
             let link = &mut self.links[i];
             if let Some(after) = link.pending.take() {
                 let due = !link.waits_for_time || link.ctx.out.take_due_wake(now_ms);
@@ -209,13 +236,15 @@ impl Chain {
             if !link.ctx.out.has_room() {
                 continue;
             }
-            if link.ctx.out.take_due_wake(now_ms) {
+            if !self.paused && link.ctx.out.take_due_wake(now_ms) {
                 if link.event(OperatorEvent::ProcessingTime(now_ms))? == Progress::Blocked {
                     link.block(After::Nothing);
                 }
                 return Ok(ChainEvent::Worked);
             }
+            let takes_rows = link.operator.accepts_input();
             if i > 0
+                && (takes_rows || !matches!(self.links[i - 1].ctx.out.elements().front(), Some(Element::Batch(_))))
                 && let Some(element) = self.links[i - 1].ctx.out.pop()
             {
                 match element {
@@ -254,7 +283,10 @@ impl Chain {
         let link = &mut self.links[i];
         let forwards = link.properties.forwards_watermarks;
         let (event, after) = match signal {
+            // Who restarts after a restore begins with less than what a checkpoint held; time does not go back.
+            Signal::Watermark(t) if t < link.seen => return Ok(ChainEvent::Worked),
             Signal::Watermark(t) => {
+                link.seen = t;
                 (OperatorEvent::Watermark(t), if forwards { After::Forward(signal) } else { After::Nothing })
             }
             Signal::Idle | Signal::Active => {
@@ -265,6 +297,10 @@ impl Chain {
             }
             Signal::LatencyMarker { .. } => {
                 link.emit(signal);
+                return Ok(ChainEvent::Worked);
+            }
+            Signal::Barrier(b) if self.overtook.is_some_and(|o| b.checkpoint <= o) => {
+                self.cuts.retain(|(c, _)| c.barrier.checkpoint != b.checkpoint);
                 return Ok(ChainEvent::Worked);
             }
             Signal::Barrier(b) => (OperatorEvent::BeforeBarrier(b.checkpoint), After::Cut(b)),
@@ -296,24 +332,34 @@ impl Chain {
     }
 
     fn cut(&mut self, i: usize, barrier: Barrier, now_nanos: &dyn Fn() -> u64) -> Result<ChainEvent> {
+        let at = self.cut_link(i, barrier, now_nanos)?;
+        self.links[i].emit(Signal::Barrier(barrier));
+        if i + 1 < self.links.len() {
+            return Ok(ChainEvent::Worked);
+        }
+        Ok(ChainEvent::Cut(self.take_cut(at)))
+    }
+
+    /// Snapshots an operator; returns the place of the task's cut in `cuts`.
+    fn cut_link(&mut self, i: usize, barrier: Barrier, now_nanos: &dyn Fn() -> u64) -> Result<usize> {
         let start = now_nanos();
         let link = &mut self.links[i];
         let keyed = link.call(|_, c| c.state.snapshot(barrier.checkpoint))?;
         let cut =
             OperatorCut { operator: link.ctx.operator, keyed, operator_state: link.ctx.operator_state.snapshot() };
-        link.emit(Signal::Barrier(barrier));
         let took_ns = now_nanos().saturating_sub(start);
         let at = self.cuts.iter().position(|(c, _)| c.barrier.checkpoint == barrier.checkpoint);
         let at = at.ok_or_else(|| Error::bug(format!("checkpoint {} was not begun here", barrier.checkpoint)))?;
         let (whole, ns) = &mut self.cuts[at];
         whole.cuts.push(cut);
         *ns += took_ns;
-        if i + 1 < self.links.len() {
-            return Ok(ChainEvent::Worked);
-        }
+        Ok(at)
+    }
+
+    fn take_cut(&mut self, at: usize) -> TaskCut {
         let (mut done, ns) = self.cuts.remove(at);
         done.sync_ms = ns / 1_000_000;
-        Ok(ChainEvent::Cut(done))
+        done
     }
 
     /// Counters of the last operator, for rows that leave the chain.

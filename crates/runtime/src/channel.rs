@@ -1,12 +1,16 @@
 //! The channel between two subtasks: a bounded deque with credit in batches and bytes. Nobody ever blocks on it.
 //!
+//! An unaligned barrier goes to the front; what it overtakes is copied for the checkpoint under the same lock.
 //! A sender that finds it full keeps the element and is woken when there is room; a receiver that finds it empty is woken when
 //! something comes. One mutex per channel: elements are whole batches, so it is taken a few thousand times a second at most.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use flott_core::element::Element;
+use flott_core::element::{Barrier, Element, Signal};
+use flott_core::ids::OperatorId;
+use flott_core::memory::{MemoryBudget, MemoryUse, Reservation};
+use flott_core::snapshot::ChannelAddress;
 
 use crate::waker::TaskWaker;
 
@@ -34,12 +38,23 @@ struct Queue {
     priority: usize,
     batches: usize,
     bytes: usize,
+    /// The bytes, drawn from the budget of the process.
+    reserved: Option<Reservation>,
     sender_waits: bool,
     sender_gone: bool,
     receiver_gone: bool,
 }
 
+impl Queue {
+    fn weigh(&mut self) {
+        if let Some(reserved) = &mut self.reserved {
+            reserved.resize(self.bytes);
+        }
+    }
+}
+
 struct Shared {
+    address: ChannelAddress,
     options: ChannelOptions,
     queue: Mutex<Queue>,
     sender: TaskWaker,
@@ -52,19 +67,32 @@ impl Shared {
     }
 }
 
-/// A channel from the task woken by `sender` to the task woken by `receiver`.
+/// A channel from the task woken by `sender` to the task woken by `receiver`, outside of any job graph.
 pub fn channel(options: ChannelOptions, sender: TaskWaker, receiver: TaskWaker) -> (ChannelSender, ChannelReceiver) {
+    let nobody = OperatorId(0);
+    let address = ChannelAddress { operator: nobody, subtask: 0, edge: 0, port: 0, producer: nobody, from: 0 };
+    channel_at(address, options, sender, receiver)
+}
+
+/// The channel at `address` of a job, from the task woken by `sender` to the task woken by `receiver`.
+pub fn channel_at(
+    address: ChannelAddress,
+    options: ChannelOptions,
+    sender: TaskWaker,
+    receiver: TaskWaker,
+) -> (ChannelSender, ChannelReceiver) {
     assert!(options.batches_max > 0 && options.bytes_max > 0, "a channel without room can never make progress");
     let queue = Queue {
         elements: VecDeque::with_capacity(options.batches_max),
         priority: 0,
         batches: 0,
         bytes: 0,
+        reserved: None,
         sender_waits: false,
         sender_gone: false,
         receiver_gone: false,
     };
-    let shared = Arc::new(Shared { options, queue: Mutex::new(queue), sender, receiver });
+    let shared = Arc::new(Shared { address, options, queue: Mutex::new(queue), sender, receiver });
     (ChannelSender(Arc::clone(&shared)), ChannelReceiver(shared))
 }
 
@@ -82,6 +110,22 @@ pub struct ChannelSender(Arc<Shared>);
 
 /// The receiving end.
 pub struct ChannelReceiver(Arc<Shared>);
+
+fn barrier(element: &Element) -> Option<&Barrier> {
+    match element {
+        Element::Signal(Signal::Barrier(b)) => Some(b),
+        _ => None,
+    }
+}
+
+/// Copies of the rows and of what is said about time: what a checkpoint keeps of elements that a barrier overtakes.
+pub(crate) fn overtaken<'a>(elements: impl IntoIterator<Item = &'a Element>) -> Vec<Element> {
+    let kept = |e: &&Element| match e {
+        Element::Batch(_) => true,
+        Element::Signal(s) => matches!(s, Signal::Watermark(_) | Signal::Idle | Signal::Active),
+    };
+    elements.into_iter().filter(kept).cloned().collect()
+}
 
 fn cost(element: &Element) -> usize {
     match element {
@@ -110,31 +154,37 @@ impl ChannelSender {
             return Err(TrySendError::Full(element));
         }
         let was_empty = q.elements.is_empty();
+        let alarm_ms = barrier(&element).and_then(Barrier::overtakes_at_ms);
         q.batches += usize::from(matches!(element, Element::Batch(_)));
         q.bytes += bytes;
         q.elements.push_back((element, bytes));
+        q.weigh();
         drop(q);
-        if was_empty {
-            self.0.receiver.wake();
+        match alarm_ms {
+            Some(ms) => self.0.receiver.alarm_at(ms),
+            None if was_empty => self.0.receiver.wake(),
+            None => {}
         }
         Ok(())
     }
-    /// Puts an element in front of everything but earlier priority elements, whatever the credit: an unaligned barrier. The
-    /// caller bounds how many there are (one per checkpoint in flight).
-    pub fn send_priority(&self, element: Element) {
-        let bytes = cost(&element);
+    /// Where the channel is in its job.
+    pub fn address(&self) -> ChannelAddress {
+        self.0.address
+    }
+    /// Puts a barrier in front of everything but earlier priority elements, whatever the credit, and returns copies of what it
+    /// overtook. One per checkpoint in flight.
+    pub fn overtake(&self, barrier: Barrier) -> Vec<Element> {
         let mut q = self.0.lock();
+        if q.receiver_gone {
+            return Vec::new();
+        }
         let at = q.priority;
-        q.batches += usize::from(matches!(element, Element::Batch(_)));
-        q.bytes += bytes;
-        q.elements.insert(at, (element, bytes));
+        let before = overtaken(q.elements.iter().map(|(e, _)| e));
+        q.elements.insert(at, (Element::Signal(Signal::Barrier(barrier.overtaking())), 0));
         q.priority += 1;
         drop(q);
-        self.0.receiver.wake();
-    }
-    /// Shows every queued element in order, without taking any: what an unaligned checkpoint stores.
-    pub fn for_each_queued(&self, f: impl FnMut(&Element)) {
-        self.0.lock().elements.iter().map(|(e, _)| e).for_each(f);
+        self.0.receiver.alarm_at(i64::MIN);
+        before
     }
 }
 
@@ -153,6 +203,7 @@ impl ChannelReceiver {
         q.priority = q.priority.saturating_sub(1);
         q.batches -= usize::from(matches!(element, Element::Batch(_)));
         q.bytes -= bytes;
+        q.weigh();
         // Half empty before the sender is woken: one wake-up per several batches instead of one each.
         let wake = q.sender_waits && q.batches * 2 <= self.0.options.batches_max;
         if wake {
@@ -168,6 +219,11 @@ impl ChannelReceiver {
     pub fn is_empty(&self) -> bool {
         self.0.lock().elements.is_empty()
     }
+    /// Counts what is queued against the budget of the process.
+    pub fn draw_on(&self, budget: &MemoryBudget) {
+        let mut q = self.0.lock();
+        q.reserved = Some(budget.reserve(MemoryUse::Network, q.bytes));
+    }
     /// Number of queued elements and bytes.
     pub fn queued(&self) -> (usize, usize) {
         let q = self.0.lock();
@@ -177,9 +233,36 @@ impl ChannelReceiver {
     pub fn is_closed(&self) -> bool {
         self.0.lock().sender_gone
     }
-    /// Shows every queued element in order, without taking any.
-    pub fn for_each_queued(&self, f: impl FnMut(&Element)) {
-        self.0.lock().elements.iter().map(|(e, _)| e).for_each(f);
+    /// Where the channel is in its job.
+    pub fn address(&self) -> ChannelAddress {
+        self.0.address
+    }
+    /// Takes a barrier that overtook everything else, whether the channel is held or not.
+    pub(crate) fn take_priority(&self) -> Option<Barrier> {
+        let mut q = self.0.lock();
+        if q.priority == 0 {
+            return None;
+        }
+        let found = q.elements.front().and_then(|(e, _)| barrier(e)).copied();
+        if found.is_some() {
+            q.elements.pop_front();
+            q.priority -= 1;
+        }
+        found
+    }
+    /// Takes the first queued barrier that `wanted` says yes to, with copies of what it overtakes by that.
+    pub(crate) fn overtake(&self, wanted: impl Fn(&Barrier) -> bool) -> Option<(Barrier, Vec<Element>)> {
+        let mut q = self.0.lock();
+        let at = q.elements.iter().position(|(e, _)| barrier(e).is_some_and(&wanted))?;
+        let (element, _) = q.elements.remove(at)?;
+        q.priority -= usize::from(at < q.priority);
+        let before = overtaken(q.elements.iter().take(at).map(|(e, _)| e));
+        drop(q);
+        barrier(&element).map(|b| (*b, before))
+    }
+    /// When the first queued barrier begins to overtake.
+    pub(crate) fn next_overtaking_ms(&self) -> Option<i64> {
+        self.0.lock().elements.iter().filter_map(|(e, _)| barrier(e)?.overtakes_at_ms()).min()
     }
     /// Takes everything that is queued and puts back what `f` makes of it: re-partitioning of what was in flight when a
     /// job is rescaled.
@@ -191,6 +274,7 @@ impl ChannelReceiver {
         q.batches = new.iter().filter(|e| matches!(e, Element::Batch(_))).count();
         q.elements = new.into_iter().map(|e| (cost(&e), e)).map(|(b, e)| (e, b)).collect();
         q.bytes = q.elements.iter().map(|(_, b)| b).sum();
+        q.weigh();
         let wake = std::mem::take(&mut q.sender_waits);
         drop(q);
         if wake {
@@ -206,6 +290,7 @@ impl Drop for ChannelReceiver {
         q.elements.clear();
         q.batches = 0;
         q.bytes = 0;
+        q.weigh();
         drop(q);
         self.0.sender.wake();
     }

@@ -1,18 +1,23 @@
 //! The input gate: reads the channels of a task in turn, aligns barriers, combines watermarks, joins small batches.
 //!
-//! It decides nothing about checkpoints or time itself: [`BarrierAligner`] and [`WatermarkValve`] do.
+//! It decides nothing about checkpoints or time itself: [`BarrierAligner`] and [`WatermarkValve`] do. What it hands out and what it
+//! copies for a checkpoint whose barrier has overtaken are kept apart here; [`overtake`] has the second half.
+
+mod overtake;
 
 use std::collections::VecDeque;
 
 use flott_core::batch::ChangeBatch;
-use flott_core::element::{Element, Signal};
+use flott_core::element::{Barrier, Element, Signal};
 use flott_core::error::Result;
 use flott_core::ids::CheckpointId;
 
-use crate::aligner::BarrierAligner;
+use crate::aligner::{AlignedBarrier, Alignment, BarrierAligner};
 use crate::channel::ChannelReceiver;
 use crate::head::{BarrierItem, HeadPoll, Item};
 use crate::valve::WatermarkValve;
+
+pub(crate) use overtake::{GateCapture, preloaded, take_barrier};
 
 /// How a gate joins batches.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +37,22 @@ pub(crate) struct InputGate {
     aligner: BarrierAligner,
     valve: WatermarkValve,
     options: GateOptions,
+    /// What is copied for a checkpoint that has overtaken here and not come on every channel.
+    capture: Option<GateCapture>,
+    /// Such a copy once it is whole.
+    captured: Option<GateCapture>,
+    /// A barrier that was put into `ready` and may overtake, now or later.
+    started: Option<Barrier>,
+    /// Bytes of rows read since the first barrier of the checkpoint that is aligned.
+    aligning_bytes: u64,
 }
 
 struct Input {
     port: usize,
     receiver: ChannelReceiver,
     ended: bool,
+    /// Elements in the channel that came with the checkpoint the job was restored from.
+    recovered: usize,
 }
 
 #[derive(Default)]
@@ -53,7 +68,9 @@ impl InputGate {
         let mut state = Vec::with_capacity(ports.len());
         for (port, receivers) in ports.into_iter().enumerate() {
             state.push(Port { open_channels: receivers.len(), ..Port::default() });
-            channels.extend(receivers.into_iter().map(|receiver| Input { port, receiver, ended: false }));
+            let input =
+                |receiver: ChannelReceiver| Input { port, recovered: receiver.queued().0, receiver, ended: false };
+            channels.extend(receivers.into_iter().map(input));
         }
         let count = channels.len();
         InputGate {
@@ -65,16 +82,33 @@ impl InputGate {
             aligner: BarrierAligner::new(count),
             valve: WatermarkValve::new(count),
             options,
+            capture: None,
+            captured: None,
+            started: None,
+            aligning_bytes: 0,
         }
     }
 
     /// A checkpoint was given up elsewhere.
     pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {
         self.aligner.abort(checkpoint);
+        self.capture.take_if(|c| c.checkpoint == checkpoint);
+        self.captured.take_if(|c| c.checkpoint == checkpoint);
+    }
+    /// Whether nothing has been read or waits to be.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.buffered_since_ms.is_none() && self.channels.iter().all(|c| c.receiver.is_empty())
     }
 
-    pub(crate) fn poll(&mut self, now_ms: i64) -> Result<HeadPoll> {
+    /// The next thing; rows only when there are `rows` wanted.
+    pub(crate) fn poll(&mut self, now_ms: i64, rows: bool) -> Result<HeadPoll> {
         loop {
+            if self.started.as_ref().is_some_and(Barrier::is_unaligned) {
+                return Ok(HeadPoll::Hurry);
+            }
+            if !rows && matches!(self.ready.front(), Some(HeadPoll::Item(Item::Batch { .. }))) {
+                return Ok(HeadPoll::Nothing { wake_at_ms: None });
+            }
             if let Some(next) = self.ready.pop_front() {
                 return Ok(next);
             }
@@ -83,8 +117,17 @@ impl InputGate {
                 continue;
             }
             match self.receive() {
-                Some((channel, Element::Batch(batch))) => self.on_batch(channel, batch, now_ms)?,
-                Some((channel, Element::Signal(signal))) => self.on_signal(channel, signal, now_ms)?,
+                Some((channel, Element::Batch(batch))) => {
+                    self.on_batch(channel, batch, now_ms)?;
+                    self.count_recovered(channel)?;
+                }
+                Some((channel, Element::Signal(signal))) => {
+                    let recovers = !matches!(signal, Signal::Barrier(_));
+                    self.on_signal(channel, signal, now_ms)?;
+                    if recovers {
+                        self.count_recovered(channel)?;
+                    }
+                }
                 // With nothing else to read, waiting for fuller batches would only add latency.
                 None if self.buffered_since_ms.is_some() => self.flush_all()?,
                 None => return Ok(HeadPoll::Nothing { wake_at_ms: None }),
@@ -101,6 +144,7 @@ impl InputGate {
             }
             if let Some(element) = self.channels[i].receiver.try_recv() {
                 self.turn = (i + 1) % n;
+                self.copy(i, &element);
                 return Some((i, element));
             }
         }
@@ -164,20 +208,45 @@ impl InputGate {
             Signal::LatencyMarker { .. } => self.say(signal)?,
             Signal::EndOfData => self.on_end(channel)?,
             Signal::Barrier(barrier) => {
-                let outcome = self.aligner.on_barrier(channel, barrier, now_ms);
-                self.ready.extend(outcome.declined.into_iter().map(HeadPoll::Declined));
-                if let Some(aligned) = outcome.passes {
-                    self.flush_all()?;
-                    self.ready.push_back(HeadPoll::Item(Item::Barrier(BarrierItem {
-                        barrier: aligned.barrier,
-                        start_delay_ms: aligned.start_delay_ms,
-                        alignment_ms: aligned.alignment_ms,
-                        cut: None,
-                        sync_ns: 0,
-                    })));
-                }
+                let alignment = self.aligner.on_barrier(channel, barrier, now_ms);
+                self.on_alignment(alignment, None, now_ms)?;
             }
         }
+        Ok(())
+    }
+
+    /// `before`: copies of what the barrier overtook in its channel.
+    fn on_alignment(&mut self, alignment: Alignment, before: Option<(usize, Vec<Element>)>, now_ms: i64) -> Result<()> {
+        for checkpoint in alignment.declined {
+            self.capture.take_if(|c| c.checkpoint == checkpoint);
+            self.ready.push_back(HeadPoll::Declined(checkpoint));
+        }
+        if let Some(passes) = alignment.passes {
+            let bytes = std::mem::take(&mut self.aligning_bytes);
+            self.queue_barrier(passes, bytes)?;
+        }
+        if let Some(begins) = alignment.begins {
+            self.begin(begins, before, now_ms)?;
+        }
+        if let Some(whole) = alignment.completes {
+            self.complete(whole);
+        }
+        Ok(())
+    }
+
+    fn queue_barrier(&mut self, aligned: AlignedBarrier, processed_bytes: u64) -> Result<()> {
+        self.flush_all()?;
+        if aligned.barrier.options.unaligned_after_ms.is_some() {
+            self.started = Some(aligned.barrier);
+        }
+        self.ready.push_back(HeadPoll::Item(Item::Barrier(BarrierItem {
+            barrier: aligned.barrier,
+            start_delay_ms: aligned.start_delay_ms,
+            alignment_ms: aligned.alignment_ms,
+            processed_bytes,
+            cut: None,
+            sync_ns: 0,
+        })));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod driver;
 pub mod encoding;
 mod gate;
 mod head;
+pub mod in_flight;
 mod mailbox;
 mod output;
 mod panics;
@@ -22,13 +23,14 @@ pub mod valve;
 mod waker;
 
 pub use alignment::AlignmentGroup;
-pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, channel};
+pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, channel, channel_at};
 pub use driver::spawn_task;
 pub use encoding::{decode_split, encode_split};
+pub use in_flight::{InFlightCut, InFlightData, PortRoute, Queued};
 pub use sink::{SinkOperator, SinkOptions};
 pub use source_head::SPLITS_STATE;
 pub use task::{
-    ChainedOperator, MailboxError, OutputSpec, SourceHeadSpec, Task, TaskCommand, TaskCut, TaskEvent, TaskHandle,
-    TaskHead, TaskListener, TaskOptions, TaskProgress, TaskSpec,
+    ChainedOperator, MailboxError, OutputSpec, Recovered, SourceHeadSpec, Task, TaskCommand, TaskCut, TaskEvent,
+    TaskHandle, TaskHead, TaskListener, TaskOptions, TaskProgress, TaskSpec,
 };
 pub use waker::TaskWaker;

@@ -1,18 +1,23 @@
-//! The edges that leave a chain: spreads rows over channels. Never blocks: what does not fit waits in one slot per channel.
+//! The edges that leave a chain: spreads rows over channels. Never blocks: what does not fit waits in front of its channel, one
+//! element each, or what a chain still had to say when a barrier overtook it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
+use arrow_schema::FieldRef;
 use flott_core::batch::ChangeBatch;
-use flott_core::element::Element;
+use flott_core::element::{Barrier, Element, Signal};
 use flott_core::error::{Error, Result};
+use flott_core::ids::CheckpointId;
 use flott_core::key_group::subtask_of;
 use flott_core::keys::RowCodec;
 use flott_core::metrics::TaskMetrics;
+use flott_core::snapshot::ChannelAddress;
 use flott_core::state::KeyBatch;
 use flott_plan::stream_graph::Partitioner;
 
-use crate::channel::{ChannelSender, TrySendError};
+use crate::channel::{ChannelSender, TrySendError, overtaken};
 use crate::task::OutputSpec;
 
 /// All edges that leave a chain.
@@ -25,8 +30,8 @@ pub(crate) struct Outputs {
 struct Edge {
     route: Route,
     channels: Vec<ChannelSender>,
-    /// What did not fit, at most one element per channel.
-    slots: Vec<Option<Element>>,
+    /// What did not fit, per channel: at most one element, or what was given before an overtaking barrier.
+    slots: Vec<VecDeque<Element>>,
 }
 
 enum Route {
@@ -36,7 +41,8 @@ enum Route {
     Broadcast,
 }
 
-struct HashRoute {
+/// Splits rows by the owners of their keys.
+pub(crate) struct HashRoute {
     columns: Vec<usize>,
     codec: RowCodec,
     max_parallelism: u32,
@@ -70,9 +76,8 @@ impl Outputs {
         }
         self.waiting < before
     }
-    /// Spreads an element. Only when [`Outputs::is_ready`].
+    /// Spreads an element. Only when [`Outputs::is_ready`], or when a barrier waits for it.
     pub(crate) fn push(&mut self, element: Element) -> Result<()> {
-        debug_assert!(self.is_ready(), "the caller asks first");
         if let Element::Batch(b) = &element
             && !self.edges.is_empty()
         {
@@ -86,6 +91,46 @@ impl Outputs {
         self.waiting = self.edges.iter_mut().map(Edge::flush).sum();
         Ok(())
     }
+    /// Whether a barrier still waits in front of a channel.
+    pub(crate) fn holds_barrier(&self, checkpoint: CheckpointId) -> bool {
+        let slots = self.edges.iter().flat_map(|e| &e.slots);
+        self.waiting > 0 && slots.flatten().any(|e| is_barrier(e, checkpoint))
+    }
+    /// Sends a barrier in front of everything: returns what it overtook, by channel.
+    pub(crate) fn overtake(&mut self, barrier: Barrier) -> Vec<(ChannelAddress, u8, Vec<Element>)> {
+        let mut out = Vec::new();
+        for edge in &self.edges {
+            for (slot, channel) in edge.slots.iter().zip(&edge.channels) {
+                let mut before = channel.overtake(barrier);
+                before.extend(overtaken(slot));
+                out.push((channel.address(), WRITER_PART, before));
+            }
+        }
+        out
+    }
+    /// As [`Outputs::overtake`], for a barrier that has been spread and still waits in front of some of the channels. Where it is
+    /// in a channel already, the reader sees to it.
+    pub(crate) fn overtake_waiting(&mut self, barrier: Barrier) -> Vec<(ChannelAddress, u8, Vec<Element>)> {
+        let mut out = Vec::new();
+        for edge in &mut self.edges {
+            for (slot, channel) in edge.slots.iter_mut().zip(&edge.channels) {
+                let Some(at) = slot.iter().position(|e| is_barrier(e, barrier.checkpoint)) else { continue };
+                slot.remove(at);
+                let mut before = channel.overtake(barrier);
+                before.extend(overtaken(slot.iter().take(at)));
+                out.push((channel.address(), WRITER_PART, before));
+            }
+        }
+        self.waiting = self.edges.iter_mut().map(Edge::flush).sum();
+        out
+    }
+}
+
+/// In a channel, what its reader stored comes before what its writer stored.
+const WRITER_PART: u8 = 1;
+
+fn is_barrier(element: &Element, checkpoint: CheckpointId) -> bool {
+    matches!(element, Element::Signal(Signal::Barrier(b)) if b.checkpoint == checkpoint)
 }
 
 impl Edge {
@@ -103,47 +148,45 @@ impl Edge {
             // Subtasks start at different targets, so that the first batches do not all meet at subtask 0.
             Partitioner::Rebalance => Route::Rebalance { next: subtask as usize % targets },
             Partitioner::Broadcast => Route::Broadcast,
-            Partitioner::Hash(columns) => Route::Hash(Box::new(HashRoute {
-                columns,
-                codec: RowCodec::new(spec.key_fields)?,
-                max_parallelism,
-                keys: KeyBatch::default(),
-                rows: vec![Vec::new(); targets],
-            })),
+            Partitioner::Hash(columns) => {
+                Route::Hash(Box::new(HashRoute::new(columns, spec.key_fields, max_parallelism, targets)?))
+            }
         };
-        let slots = (0..targets).map(|_| None).collect();
+        let slots = (0..targets).map(|_| VecDeque::new()).collect();
         Ok(Edge { route, channels: spec.channels, slots })
     }
 
     fn route(&mut self, element: Element) -> Result<()> {
         let batch = match element {
             Element::Signal(s) => {
-                self.slots.iter_mut().for_each(|slot| *slot = Some(Element::Signal(s.clone())));
+                self.slots.iter_mut().for_each(|slot| slot.push_back(Element::Signal(s.clone())));
                 return Ok(());
             }
             Element::Batch(b) => b,
         };
         match &mut self.route {
-            Route::One => self.slots[0] = Some(Element::Batch(batch)),
+            Route::One => self.slots[0].push_back(Element::Batch(batch)),
             Route::Rebalance { next } => {
-                self.slots[*next] = Some(Element::Batch(batch));
+                self.slots[*next].push_back(Element::Batch(batch));
                 *next = (*next + 1) % self.slots.len();
             }
-            Route::Broadcast => self.slots.iter_mut().for_each(|slot| *slot = Some(Element::Batch(batch.clone()))),
-            Route::Hash(hash) => hash.split(batch, &mut self.slots)?,
+            Route::Broadcast => self.slots.iter_mut().for_each(|slot| slot.push_back(Element::Batch(batch.clone()))),
+            Route::Hash(hash) => hash.split(batch, |to, part| self.slots[to].push_back(Element::Batch(part)))?,
         }
         Ok(())
     }
 
-    /// Sends what waits; returns how much still does. A receiver that is gone has failed or was cancelled, and this task
-    /// will be too: until then it waits.
+    /// Sends what waits; returns in front of how many channels something still does. A receiver that is gone has failed or was
+    /// cancelled, and this task will be too: until then it waits.
     fn flush(&mut self) -> usize {
         let mut waiting = 0;
         for (slot, channel) in self.slots.iter_mut().zip(&self.channels) {
-            let Some(element) = slot.take() else { continue };
-            if let Err(TrySendError::Full(e) | TrySendError::Closed(e)) = channel.try_send(element) {
-                *slot = Some(e);
-                waiting += 1;
+            while let Some(element) = slot.pop_front() {
+                if let Err(TrySendError::Full(e) | TrySendError::Closed(e)) = channel.try_send(element) {
+                    slot.push_front(e);
+                    waiting += 1;
+                    break;
+                }
             }
         }
         waiting
@@ -151,27 +194,38 @@ impl Edge {
 }
 
 impl HashRoute {
-    fn split(&mut self, batch: ChangeBatch, slots: &mut [Option<Element>]) -> Result<()> {
+    /// A splitter by `columns`, whose fields these are, for `targets` owners.
+    pub(crate) fn new(
+        columns: Vec<usize>,
+        key_fields: Vec<FieldRef>,
+        max_parallelism: u32,
+        targets: usize,
+    ) -> Result<Self> {
+        let codec = RowCodec::new(key_fields)?;
+        let rows = vec![Vec::new(); targets];
+        Ok(HashRoute { columns, codec, max_parallelism, keys: KeyBatch::default(), rows })
+    }
+
+    /// Gives each owner its rows, in order.
+    pub(crate) fn split(&mut self, batch: ChangeBatch, mut give: impl FnMut(usize, ChangeBatch)) -> Result<()> {
         let columns: Vec<_> = self.columns.iter().map(|&c| Arc::clone(batch.rows.column(c))).collect();
         match columns.is_empty() {
             true => RowCodec::encode_empty_keys(batch.num_rows(), self.max_parallelism, &mut self.keys),
             false => self.codec.encode_keys(&columns, self.max_parallelism, &mut self.keys)?,
         }
-        let targets = slots.len() as u32;
+        let targets = self.rows.len() as u32;
         self.rows.iter_mut().for_each(Vec::clear);
         for (i, &group) in self.keys.groups.iter().enumerate() {
             self.rows[subtask_of(group, self.max_parallelism, targets) as usize].push(i as u32);
         }
         let all = batch.num_rows();
         if let Some(only) = self.rows.iter().position(|r| r.len() == all) {
-            slots[only] = Some(Element::Batch(batch));
+            give(only, batch);
             return Ok(());
         }
-        for (rows, slot) in self.rows.iter_mut().zip(slots) {
-            if !rows.is_empty() {
-                let indices = UInt32Array::from(std::mem::take(rows));
-                *slot = Some(Element::Batch(batch.take(&indices)?));
-            }
+        for (to, rows) in self.rows.iter_mut().enumerate().filter(|(_, r)| !r.is_empty()) {
+            let indices = UInt32Array::from(std::mem::take(rows));
+            give(to, batch.take(&indices)?);
         }
         Ok(())
     }

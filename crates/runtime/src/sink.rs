@@ -1,11 +1,14 @@
 //! The operator around a [`Sink`]: writes, prepares before every barrier, commits after every published checkpoint.
 //!
-//! It never commits what no published checkpoint covers, and never gives up a commit that may still succeed without failing the job.
+//! It never commits what no published checkpoint covers, never gives up a commit that may still succeed without failing the
+//! job, and never lets a checkpoint wait for a busy writer: the batch that the writer has no room for is part of the checkpoint.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use flott_core::batch::ChangeBatch;
+use flott_core::batch_codec::{decode_batch, encode_batch};
 use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::operator::{Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
@@ -16,6 +19,7 @@ use crate::encoding::{decode_committable, encode_committable};
 
 const WRITER_STATE: &str = "writer";
 const COMMITTABLES_STATE: &str = "committables";
+const PARKED_STATE: &str = "parked";
 
 /// How commits are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +50,20 @@ pub struct SinkOperator {
     /// Everything in `pending` came from the checkpoint the job was started from and is due before the first write.
     recovering: bool,
     retry: Option<Retry>,
+    /// A commit is under way off this thread: when to ask for it again.
+    commit_poll_ms: Option<i64>,
+    /// Rows that come before all input: those the checkpoint held, then the one batch the writer had no room for.
+    parked: VecDeque<ChangeBatch>,
+    /// When the writer may have room for them.
+    parked_until_ms: i64,
     /// What could not be done yet.
     work: Option<Work>,
+    /// All data has been given.
     ended: bool,
+    /// All of it is written: the last barrier may come.
+    drained: bool,
+    /// When to ask the writer for that again.
+    drain_at_ms: i64,
     next_time_ms: Option<i64>,
 }
 
@@ -79,8 +94,13 @@ impl SinkOperator {
             published: None,
             recovering: false,
             retry: None,
+            commit_poll_ms: None,
+            parked: VecDeque::new(),
+            parked_until_ms: i64::MIN,
             work: None,
             ended: false,
+            drained: false,
+            drain_at_ms: i64::MIN,
             next_time_ms: None,
         }
     }
@@ -92,48 +112,112 @@ impl SinkOperator {
     /// Does everything that is due and possible; [`Progress::Blocked`] when `work` has to wait.
     fn advance(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
         self.commit_due(ctx)?;
-        let Some(work) = self.work.take() else { return Ok(Progress::Done) };
-        if self.recovering {
-            self.work = Some(work);
-            return Ok(Progress::Blocked);
-        }
-        match work {
+        self.write_parked(ctx)?;
+        let Some(work) = self.work.take() else {
+            self.drain(ctx)?;
+            return Ok(Progress::Done);
+        };
+        let progress = match work {
+            _ if self.recovering => {
+                self.work = Some(work);
+                return Ok(Progress::Blocked);
+            }
+            // A chain that asks [`Operator::accepts_input`] never comes here with rows in front.
+            Work::Batch(batch) if !self.parked.is_empty() => {
+                self.work = Some(Work::Batch(batch));
+                Progress::Blocked
+            }
             Work::Batch(batch) => {
-                if let WriteStatus::Busy { until_ms } = self.writer()?.write(&batch)? {
-                    ctx.out.wake_at(until_ms);
-                    self.work = Some(Work::Batch(batch));
-                    return Ok(Progress::Blocked);
-                }
+                self.parked.push_back(batch);
+                self.parked_until_ms = i64::MIN;
+                self.write_parked(ctx)?;
+                Progress::Done
             }
             Work::Event(event) => self.on_event_now(event, ctx)?,
-        }
+        };
+        self.drain(ctx)?;
         self.on_time(ctx)?;
+        Ok(progress)
+    }
+
+    /// Offers the writer what it had no room for, if it may have room now.
+    fn write_parked(&mut self, ctx: &mut OperatorContext) -> Result<()> {
+        if self.recovering {
+            return Ok(());
+        }
+        while let Some(batch) = self.parked.pop_front() {
+            if self.parked_until_ms <= ctx.clock.now_ms() {
+                match self.writer()?.write(&batch)? {
+                    WriteStatus::Accepted => continue,
+                    WriteStatus::Busy { until_ms } => self.parked_until_ms = until_ms,
+                }
+            }
+            self.parked.push_front(batch);
+            ctx.out.wake_at(self.parked_until_ms);
+            return Ok(());
+        }
+        self.parked_until_ms = i64::MIN;
+        Ok(())
+    }
+
+    fn on_event_now(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
+        match event {
+            OperatorEvent::BeforeBarrier(checkpoint) => {
+                if let Some(until_ms) = self.not_flushed()? {
+                    ctx.out.wake_at(until_ms);
+                    self.work = Some(Work::Event(event));
+                    return Ok(Progress::Blocked);
+                }
+                self.prepare(checkpoint, ctx)?;
+            }
+            OperatorEvent::EndOfData => self.ended = true,
+            OperatorEvent::ProcessingTime(_) | OperatorEvent::Watermark(_) | OperatorEvent::EndOfInput(_) => {}
+        }
         Ok(Progress::Done)
     }
 
-    fn on_event_now(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<()> {
-        match event {
-            OperatorEvent::BeforeBarrier(checkpoint) => self.prepare(checkpoint, ctx),
-            OperatorEvent::EndOfData => {
-                self.ended = true;
-                Ok(())
-            }
-            OperatorEvent::ProcessingTime(_) | OperatorEvent::Watermark(_) | OperatorEvent::EndOfInput(_) => Ok(()),
+    /// When to try again, if the writer still has to write before the barrier.
+    fn not_flushed(&mut self) -> Result<Option<i64>> {
+        let drained = self.drained;
+        match self.writer()?.flush(drained)? {
+            WriteStatus::Accepted => Ok(None),
+            WriteStatus::Busy { until_ms } => Ok(Some(until_ms)),
         }
     }
 
+    /// After the end of data: asks the writer to write all there is. Barriers pass meanwhile like any other; the last one does
+    /// not come before this is done, since a task does not report the end of its data while an operator takes no input.
+    fn drain(&mut self, ctx: &mut OperatorContext) -> Result<()> {
+        if !self.ended || self.drained || self.recovering || !self.parked.is_empty() {
+            return Ok(());
+        }
+        if self.drain_at_ms <= ctx.clock.now_ms() {
+            match self.writer()?.flush(true)? {
+                WriteStatus::Accepted => {
+                    self.drained = true;
+                    return Ok(());
+                }
+                WriteStatus::Busy { until_ms } => self.drain_at_ms = until_ms,
+            }
+        }
+        ctx.out.wake_at(self.drain_at_ms);
+        Ok(())
+    }
+
     fn prepare(&mut self, checkpoint: CheckpointId, ctx: &mut OperatorContext) -> Result<()> {
-        let ended = self.ended;
+        let drained = self.drained;
         let writer = self.writer()?;
-        let prepared = writer.prepare_commit(checkpoint, ended)?;
+        let prepared = writer.prepare_commit(checkpoint, drained)?;
         let state = writer.snapshot()?;
         if !prepared.is_empty() && self.committer.is_none() {
             return Err(Error::bug("a sink without a committer prepared a commit"));
         }
         self.pending.extend(prepared);
         let items: Vec<Bytes> = self.pending.iter().map(encode_committable).collect();
+        let parked = self.parked.iter().map(encode_batch).collect::<Result<Vec<_>>>()?;
         ctx.operator_state.set(COMMITTABLES_STATE, Redistribution::Split, items);
         ctx.operator_state.set(WRITER_STATE, Redistribution::Split, state);
+        ctx.operator_state.set(PARKED_STATE, Redistribution::Split, parked);
         Ok(())
     }
 
@@ -154,12 +238,13 @@ impl SinkOperator {
     /// Commits what a published checkpoint covers.
     fn commit_due(&mut self, ctx: &mut OperatorContext) -> Result<()> {
         let now_ms = ctx.clock.now_ms();
-        if let Some(retry) = &self.retry
-            && now_ms < retry.at_ms
+        if let Some(at_ms) = self.retry.as_ref().map(|r| r.at_ms).max(self.commit_poll_ms)
+            && now_ms < at_ms
         {
-            ctx.out.wake_at(retry.at_ms);
+            ctx.out.wake_at(at_ms);
             return Ok(());
         }
+        self.commit_poll_ms = None;
         let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
             .into_iter()
             .partition(|c| self.recovering || self.published.is_some_and(|p| c.checkpoint <= p));
@@ -170,6 +255,12 @@ impl SinkOperator {
                 if std::mem::take(&mut self.recovering) {
                     self.start(ctx)?;
                 }
+                Ok(())
+            }
+            Err(CommitError::Pending { committed, until_ms }) => {
+                self.pending.splice(0..0, due.into_iter().skip(committed));
+                self.commit_poll_ms = Some(until_ms);
+                ctx.out.wake_at(until_ms);
                 Ok(())
             }
             Err(CommitError::Determinate(error)) => {
@@ -244,12 +335,15 @@ impl Operator for SinkOperator {
         };
         let restored = ctx.operator_state.take(WRITER_STATE);
         let committables = ctx.operator_state.take(COMMITTABLES_STATE);
+        let parked = ctx.operator_state.take(PARKED_STATE);
         self.committer = self.sink.committer(context.clone())?;
         self.writer = Some(self.sink.writer(context, restored)?);
         self.pending = committables.iter().map(|b| decode_committable(b)).collect::<Result<_>>()?;
         self.pending.sort_by_key(|c| c.checkpoint);
+        self.parked = parked.iter().map(|b| decode_batch(b)).collect::<Result<_>>()?;
         self.recovering = true;
         self.commit_due(ctx)?;
+        self.write_parked(ctx)?;
         Ok(OperatorProperties::default())
     }
 
@@ -285,9 +379,13 @@ impl Operator for SinkOperator {
         Ok(())
     }
 
+    fn accepts_input(&self) -> bool {
+        !self.recovering && self.parked.is_empty() && self.work.is_none() && self.ended == self.drained
+    }
+
     fn is_settled(&self) -> bool {
         let due = |c: &Committable| self.recovering || self.published.is_some_and(|p| c.checkpoint <= p);
-        self.work.is_none() && !self.pending.iter().any(due)
+        self.work.is_none() && self.parked.is_empty() && self.ended == self.drained && !self.pending.iter().any(due)
     }
 }
 

@@ -15,7 +15,9 @@ use flott_core::time::{EventTime, SharedClock};
 
 use crate::alignment::AlignmentMember;
 use crate::encoding::encode_split;
+use crate::gate::{preloaded, take_barrier};
 use crate::head::{BarrierItem, HeadPoll, Item};
+use crate::in_flight::{InFlightItem, Queued};
 use crate::panics::guard;
 use crate::task::SourceHeadSpec;
 
@@ -48,6 +50,8 @@ pub(crate) struct SourceHead {
     empty_since_ms: i64,
     wait_until_ms: Option<i64>,
     alignment: Option<AlignmentMember>,
+    /// A barrier that was put into `ready` and may overtake.
+    started: Option<Barrier>,
 }
 
 struct SplitState {
@@ -76,6 +80,7 @@ impl SourceHead {
             empty_since_ms: 0,
             wait_until_ms: None,
             alignment,
+            started: None,
             options,
         };
         head.empty_since_ms = head.active_ms(head.options.clock.now_ms());
@@ -117,7 +122,7 @@ impl SourceHead {
     /// Snapshots the reader and queues the barrier behind what was read so far.
     pub(crate) fn trigger(&mut self, barrier: Barrier) -> Result<()> {
         let start = self.options.clock.now_nanos();
-        let splits = self.call(|s| s.reader.snapshot())?;
+        let splits = self.call(|s| s.reader.snapshot_for(barrier.checkpoint))?;
         let entry = OperatorStateEntry {
             name: SPLITS_STATE.to_owned(),
             redistribution: Redistribution::Split,
@@ -129,17 +134,44 @@ impl SourceHead {
             barrier,
             start_delay_ms: u64::try_from(delay).unwrap_or(0),
             alignment_ms: 0,
+            processed_bytes: 0,
             cut: Some(cut),
             sync_ns: self.options.clock.now_nanos() - start,
         }));
+        if barrier.options.unaligned_after_ms.is_some() {
+            self.started = Some(barrier);
+        }
         Ok(())
+    }
+    pub(crate) fn take_started(&mut self) -> Option<Barrier> {
+        self.started.take()
+    }
+    pub(crate) fn take_barrier(&mut self, checkpoint: CheckpointId) -> Option<(BarrierItem, Vec<InFlightItem>)> {
+        take_barrier(&mut self.ready, checkpoint, |item| Some(item))
+    }
+    /// Takes what stands before a barrier, for a chain without operators.
+    pub(crate) fn drain_before(&mut self, checkpoint: CheckpointId) -> Vec<Item> {
+        let is_it = |i: &Item| matches!(i, Item::Barrier(b) if b.barrier.checkpoint == checkpoint);
+        let at = self.ready.iter().position(is_it).unwrap_or(0);
+        self.ready.drain(..at).collect()
+    }
+    /// Puts back what was read and not handed on when the checkpoint was taken.
+    pub(crate) fn preload(&mut self, queued: Queued) {
+        self.ready.extend(preloaded(queued.seen, queued.items));
+    }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
     }
 
     pub(crate) fn notify_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
         self.call(|s| s.reader.notify_complete(checkpoint))
     }
 
-    pub(crate) fn poll(&mut self, now_ms: i64) -> Result<HeadPoll> {
+    /// The next thing; rows only when there are `rows` wanted.
+    pub(crate) fn poll(&mut self, now_ms: i64, rows: bool) -> Result<HeadPoll> {
+        if !rows && (self.ready.is_empty() || matches!(self.ready.front(), Some(Item::Batch { .. }))) {
+            return Ok(HeadPoll::Nothing { wake_at_ms: None });
+        }
         // A finished split, or rows that a transform dropped, are progress without anything to hand on.
         while self.ready.is_empty() && !self.ended && self.advance(now_ms)? {}
         match self.ready.pop_front() {

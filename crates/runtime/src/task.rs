@@ -1,5 +1,7 @@
 //! A task: one subtask of one vertex as a state machine. Driven by [`crate::spawn_task`] or by a simulator; it never
-//! blocks, never spawns and reads time only from its clock.
+//! blocks, never spawns and reads time only from its clock. Barriers that overtake are in [`overtake`].
+
+mod overtake;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,7 +24,8 @@ use crate::alignment::AlignmentGroup;
 use crate::chain::{Chain, ChainEvent};
 use crate::channel::{ChannelReceiver, ChannelSender};
 use crate::gate::{GateOptions, InputGate};
-use crate::head::{Head, HeadPoll, Item};
+use crate::head::{BarrierItem, Head, HeadPoll, Item};
+use crate::in_flight::{InFlightCut, Queued};
 use crate::mailbox::{MailboxReceiver, mailbox};
 use crate::output::Outputs;
 use crate::panics::guard;
@@ -30,6 +33,7 @@ use crate::source_head::{SourceHead, SourceHeadOptions};
 use crate::waker::TaskWaker;
 
 pub use crate::mailbox::{MailboxError, TaskHandle};
+use overtake::Passing;
 
 /// Everything a task is made of.
 pub struct TaskSpec {
@@ -63,6 +67,18 @@ pub struct TaskSpec {
     pub options: TaskOptions,
     /// The waker that the ends of this task's channels were built with.
     pub waker: TaskWaker,
+    /// What an unaligned checkpoint held in flight for this task.
+    pub recovered: Recovered,
+}
+
+/// What an unaligned checkpoint held in flight in front of the operators of a task.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// By operator; what lay in channels, where nothing was rescaled, is in the channels.
+    pub queued: Vec<(OperatorId, Queued)>,
+    /// The job was rescaled: it is put in operator by operator, when [`TaskCommand::Drain`] says so, and until
+    /// [`TaskCommand::Resume`] no timer fires.
+    pub staged: bool,
 }
 
 /// Sizes and intervals of a task.
@@ -158,6 +174,11 @@ pub enum TaskCommand {
         /// No other will come: the source ends when its splits have.
         no_more: bool,
     },
+    /// Put in what a rescaled checkpoint held in front of this operator, if it is of this task, and say when nothing is on
+    /// its way here any more.
+    Drain(OperatorId),
+    /// Everything that the checkpoint held has been processed: the job goes on.
+    Resume,
     /// Stop now; nothing is flushed.
     Cancel,
     /// The final checkpoint is complete: the task ends once its sinks have committed.
@@ -177,6 +198,8 @@ pub enum TaskEvent {
         /// Why, one sentence.
         reason: String,
     },
+    /// Nothing of what was put in by [`TaskCommand::Drain`] is on its way here any more.
+    Drained(OperatorId),
     /// All data has passed through the chain. The task still takes barriers.
     EndOfData,
     /// It ended as told by [`TaskCommand::FinishJob`].
@@ -199,6 +222,28 @@ pub struct TaskCut {
     pub alignment_ms: u64,
     /// Time spent cutting.
     pub sync_ms: u64,
+    /// Bytes of rows read between the first and the last barrier.
+    pub processed_bytes: u64,
+    /// Whether the barrier overtook rows at this task.
+    pub unaligned: bool,
+    /// What it overtook.
+    pub in_flight: InFlightCut,
+}
+
+impl TaskCut {
+    /// A cut that has just begun.
+    pub(crate) fn of(item: BarrierItem) -> Self {
+        TaskCut {
+            barrier: item.barrier,
+            cuts: item.cut.into_iter().collect(),
+            start_delay_ms: item.start_delay_ms,
+            alignment_ms: item.alignment_ms,
+            sync_ms: item.sync_ns / 1_000_000,
+            processed_bytes: item.processed_bytes,
+            unaligned: false,
+            in_flight: InFlightCut::default(),
+        }
+    }
 }
 
 /// Hears what tasks say, on the task's thread: it must return at once.
@@ -248,6 +293,14 @@ pub struct Task {
     outputs: Outputs,
     phase: Phase,
     finish_requested: bool,
+    /// The end of all data has left the chain, and nobody was told.
+    end_unsaid: bool,
+    /// The barrier that is in this task and may overtake.
+    passing: Option<Passing>,
+    /// What a rescaled checkpoint held, until it is put in.
+    stages: Vec<(OperatorId, Queued)>,
+    /// An operator's share has been put in: who asked is told when all is through.
+    draining: Option<OperatorId>,
     /// Rows of the last operator that were counted as given to a sink.
     sunk: u64,
 }
@@ -280,6 +333,7 @@ impl Task {
         let outputs = Outputs::new(spec.outputs, spec.max_parallelism, spec.subtask.index, Arc::clone(&spec.metrics))?;
         let (job, subtask, attempt) = (spec.job, spec.subtask, spec.attempt);
         let context = |op: ChainedOperator| {
+            let waker = spec.waker.clone();
             let context = OperatorContext {
                 job,
                 operator: op.id,
@@ -292,14 +346,14 @@ impl Task {
                 clock: Arc::clone(&spec.clock),
                 state: op.state,
                 operator_state: op.operator_state,
-                out: Outbox::new(options.outbox_capacity),
+                out: Outbox::new(options.outbox_capacity).with_waker(move || waker.wake()),
                 memory: spec.memory.clone(),
                 metrics: op.metrics,
             };
             (op.operator, context)
         };
         let chain = Chain::new(spec.chain.into_iter().map(context).collect());
-        let task = Task {
+        let mut task = Task {
             subtask,
             attempt,
             task_name: spec.task_name,
@@ -313,8 +367,13 @@ impl Task {
             outputs,
             phase: Phase::Created,
             finish_requested: false,
+            end_unsaid: false,
+            passing: None,
+            stages: Vec::new(),
+            draining: None,
             sunk: 0,
         };
+        task.recover(spec.recovered)?;
         Ok((task, handle))
     }
 
@@ -379,7 +438,9 @@ impl Task {
             if self.mailbox.has_mail() {
                 self.read_mail()?;
             }
+            self.hurry()?;
             self.outputs.flush();
+            self.check_passing();
             if self.outputs.is_ready()
                 && let Some(element) = self.chain.pop()
             {
@@ -390,25 +451,33 @@ impl Task {
             match self.chain.step(now_ms, &nanos)? {
                 ChainEvent::Worked => continue,
                 ChainEvent::Cut(cut) => {
-                    self.say(TaskEvent::Cut(cut));
+                    self.on_cut(cut);
+                    continue;
+                }
+                ChainEvent::Overtook(done) => {
+                    self.on_overtook(*done)?;
                     continue;
                 }
                 ChainEvent::Nothing => {}
             }
             let head_wake_ms = match self.chain.accepts() {
                 false => None,
-                true => match self.head.poll(now_ms)? {
+                true => match self.head.poll(now_ms, self.chain.accepts_rows())? {
                     HeadPoll::Item(item) => {
+                        self.note_started();
                         self.feed(item, &nanos)?;
                         continue;
                     }
                     HeadPoll::Declined(checkpoint) => {
+                        self.passing.take_if(|p| p.checkpoint() == checkpoint);
                         self.decline(checkpoint, "a newer checkpoint overtook it");
                         continue;
                     }
+                    HeadPoll::Hurry => continue,
                     HeadPoll::Nothing { wake_at_ms } => wake_at_ms,
                 },
             };
+            self.check_drained();
             return Ok(self.rest(head_wake_ms));
         }
         Ok(TaskProgress::Working)
@@ -416,15 +485,17 @@ impl Task {
 
     /// Nothing can be done: says why, or ends.
     fn rest(&mut self, head_wake_ms: Option<i64>) -> TaskProgress {
+        // The last checkpoint follows: not before a sink has written what it holds, so that checkpoints go on until then.
+        if self.end_unsaid && !self.chain.is_busy() {
+            self.end_unsaid = false;
+            self.say(TaskEvent::EndOfData);
+        }
         if self.finish_requested && self.outputs.is_ready() && self.chain.is_settled() {
             self.end(TaskEvent::Finished);
             return TaskProgress::Finished;
         }
-        let wake_at_ms = match (head_wake_ms, self.chain.next_wake_ms()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        match !self.outputs.is_ready() || self.chain.is_blocked() {
+        let wake_at_ms = [head_wake_ms, self.chain.next_wake_ms(), self.hurry_at_ms()].into_iter().flatten().min();
+        match !self.outputs.is_ready() || self.chain.is_blocked() || self.chain.is_busy() {
             true => TaskProgress::Backpressured { wake_at_ms },
             false => TaskProgress::Idle { wake_at_ms },
         }
@@ -437,7 +508,7 @@ impl Task {
             _ => {}
         }
         if let ChainEvent::Cut(cut) = self.chain.feed(item, nanos)? {
-            self.say(TaskEvent::Cut(cut));
+            self.on_cut(cut);
         }
         Ok(())
     }
@@ -456,10 +527,11 @@ impl Task {
             self.chain.count_out(b.num_rows());
         }
         let ended = matches!(element, Element::Signal(Signal::EndOfData));
-        self.outputs.push(element)?;
-        if ended {
-            self.say(TaskEvent::EndOfData);
+        if let Element::Signal(Signal::Barrier(b)) = &element {
+            self.on_given(b.checkpoint);
         }
+        self.outputs.push(element)?;
+        self.end_unsaid |= ended;
         Ok(())
     }
 
@@ -482,6 +554,10 @@ impl Task {
                         (Head::Gate(g), Notification::Aborted(c)) => g.abort(c),
                         _ => {}
                     }
+                    if let Notification::Aborted(c) = notification {
+                        self.passing.take_if(|p| p.checkpoint() == c);
+                        self.chain.abort_overtaking(c);
+                    }
                     self.chain.notify(notification)?;
                 }
                 TaskCommand::AssignSplits { splits, no_more } => match &mut self.head {
@@ -493,6 +569,8 @@ impl Task {
                         )));
                     }
                 },
+                TaskCommand::Drain(operator) => self.drain(operator)?,
+                TaskCommand::Resume => self.chain.pause(false),
                 TaskCommand::FinishJob => self.finish_requested = true,
                 // Cancelling sets a flag of its own and never lies in the queue.
                 TaskCommand::Cancel => {}

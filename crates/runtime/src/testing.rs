@@ -14,7 +14,8 @@
 //!     .expect(&["+I[a, 1]", "+I[b, 2]"]);
 //! ```
 //! The ways are: batches as given; row by row; with an outbox of one element that is drained only when the operator is blocked;
-//! with a snapshot and a restore into a fresh operator before every item; and, when key columns are given, at parallelism
+//! with a snapshot and a restore into a fresh operator before every item; with a barrier that overtakes in the middle of every item,
+//! while the operator is blocked, and a restore after it; and, when key columns are given, at parallelism
 //! 1, then 3, then 2, with state redistributed in between. A failure names the way.
 //!
 //! Rows are compared as `+I[1, a]` texts. [`OperatorTest::expect`] wants them in order (as a multiset when rescaled);
@@ -96,16 +97,19 @@ struct Way {
     row_by_row: bool,
     outbox: usize,
     restore: bool,
+    overtake: bool,
 }
 
-const WAYS: [Way; 7] = [
-    Way { name: "all at once", row_by_row: false, outbox: 64, restore: false },
-    Way { name: "row by row", row_by_row: true, outbox: 64, restore: false },
-    Way { name: "full outbox", row_by_row: false, outbox: 1, restore: false },
-    Way { name: "full outbox, row by row", row_by_row: true, outbox: 1, restore: false },
-    Way { name: "snapshot and restore", row_by_row: false, outbox: 64, restore: true },
-    Way { name: "snapshot and restore, row by row", row_by_row: true, outbox: 64, restore: true },
-    Way { name: "snapshot and restore, full outbox", row_by_row: false, outbox: 1, restore: true },
+const WAYS: [Way; 9] = [
+    Way { name: "all at once", row_by_row: false, outbox: 64, restore: false, overtake: false },
+    Way { name: "row by row", row_by_row: true, outbox: 64, restore: false, overtake: false },
+    Way { name: "full outbox", row_by_row: false, outbox: 1, restore: false, overtake: false },
+    Way { name: "full outbox, row by row", row_by_row: true, outbox: 1, restore: false, overtake: false },
+    Way { name: "snapshot and restore", row_by_row: false, outbox: 64, restore: true, overtake: false },
+    Way { name: "snapshot and restore, row by row", row_by_row: true, outbox: 64, restore: true, overtake: false },
+    Way { name: "snapshot and restore, full outbox", row_by_row: false, outbox: 1, restore: true, overtake: false },
+    Way { name: "overtaking snapshot and restore", row_by_row: false, outbox: 1, restore: false, overtake: true },
+    Way { name: "overtaking, row by row", row_by_row: true, outbox: 1, restore: false, overtake: true },
 ];
 
 /// Starts the description of a test of the operators that `factory` makes.
@@ -248,24 +252,36 @@ impl OperatorTest {
         let mut harness = self.harness(way, (0, 1), &[])?;
         let mut out = Vec::new();
         for step in steps {
+            if way.overtake {
+                let state = harness.interrupted(|h| apply(h, step))?;
+                out.extend(harness.take_output());
+                harness = self.again(way, &harness, state)?;
+                out.extend(harness.take_output());
+                continue;
+            }
             if way.restore {
                 let state = harness.checkpoint()?;
-                out.extend(harness.take_output());
-                let now_ms = harness.now_ms();
-                let chunks = harness.chunks();
-                harness = OperatorHarness::builder(Arc::clone(&self.factory))
-                    .backend(Arc::clone(&self.backend))
-                    .config(Arc::clone(&self.config))
-                    .outbox(way.outbox)
-                    .chunks(chunks)
-                    .now_ms(now_ms)
-                    .restored(&[state])
-                    .build()?;
+                out.extend(harness.take_output_to_barrier());
+                harness = self.again(way, &harness, state)?;
             }
             apply(&mut harness, step)?;
             out.extend(harness.take_output());
         }
+        harness.wait()?;
+        out.extend(harness.take_output());
         Ok(out.iter().flat_map(|e| render_element(e, self.signals)).collect())
+    }
+
+    /// A fresh operator with the state of another.
+    fn again(&self, way: Way, old: &OperatorHarness, state: OperatorSubtaskState) -> Result<OperatorHarness> {
+        OperatorHarness::builder(Arc::clone(&self.factory))
+            .backend(Arc::clone(&self.backend))
+            .config(Arc::clone(&self.config))
+            .outbox(way.outbox)
+            .chunks(old.chunks())
+            .now_ms(old.now_ms())
+            .restored(&[state])
+            .build()
     }
 
     fn run_rescaled(&self, steps: &[Step]) -> Result<Vec<String>> {
@@ -302,6 +318,9 @@ impl OperatorTest {
             }
             now_ms = subtasks[0].now_ms();
             states = subtasks.iter_mut().map(OperatorHarness::checkpoint).collect::<Result<_>>()?;
+            if (phase + 1) * third >= steps.len() {
+                subtasks.iter_mut().try_for_each(OperatorHarness::wait)?;
+            }
             out.extend(subtasks.iter_mut().flat_map(OperatorHarness::take_output));
         }
         Ok(out.iter().flat_map(|e| render_element(e, false)).collect())
@@ -326,6 +345,9 @@ impl OperatorTest {
 }
 
 fn apply(harness: &mut OperatorHarness, step: &Step) -> Result<()> {
+    if !harness.accepts_rows() {
+        harness.wait()?;
+    }
     match step {
         Step::Rows(port, batch) => harness.batch(*port, batch.clone()),
         Step::Watermark(ms) => harness.watermark(*ms),

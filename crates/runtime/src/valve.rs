@@ -29,6 +29,25 @@ impl WatermarkValve {
     pub fn watermark(&self) -> EventTime {
         self.watermark
     }
+    /// Where a channel is, and whether it is idle.
+    pub fn mark(&self, channel: usize) -> (EventTime, bool) {
+        let c = &self.channels[channel];
+        (c.watermark, c.idle)
+    }
+    /// After a restore: time had come so far, and does not go back.
+    pub fn restore(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
+    }
+    /// After a restore: where a channel was. It holds time back even where it had been left behind.
+    pub fn restore_channel(&mut self, channel: usize, watermark: EventTime, idle: bool) {
+        self.channels[channel] = Channel { watermark, idle, aligned: !idle };
+    }
+    /// What follows on a channel is said by somebody who begins anew: it holds time back where it is until then. Returns what
+    /// is to be said.
+    pub fn forget(&mut self, channel: usize) -> Option<Signal> {
+        self.channels[channel] = Channel { watermark: EventTime::MIN, idle: false, aligned: true };
+        std::mem::replace(&mut self.idle, false).then_some(Signal::Active)
+    }
     /// A watermark came; returns the combined one when it rose.
     pub fn on_watermark(&mut self, channel: usize, watermark: EventTime) -> Option<Signal> {
         let c = &mut self.channels[channel];

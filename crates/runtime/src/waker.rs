@@ -1,6 +1,6 @@
 //! The parker of a task: set by channels, mailbox and timers, waited for by the task's thread. Never holds data.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +9,24 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct TaskWaker(Arc<Parker>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Parker {
     notified: AtomicBool,
+    /// When a barrier that lies in one of the task's channels begins to overtake; `i64::MAX`: none does.
+    alarm_ms: AtomicI64,
     lock: Mutex<()>,
     condvar: Condvar,
+}
+
+impl Default for Parker {
+    fn default() -> Self {
+        Parker {
+            notified: AtomicBool::new(false),
+            alarm_ms: AtomicI64::new(i64::MAX),
+            lock: Mutex::default(),
+            condvar: Condvar::default(),
+        }
+    }
 }
 
 impl TaskWaker {
@@ -28,6 +41,19 @@ impl TaskWaker {
             drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.0.condvar.notify_one();
         }
+    }
+    /// Has the task look for overtaking barriers in its channels at `ms`, and wakes it so that it knows.
+    pub(crate) fn alarm_at(&self, ms: i64) {
+        self.0.alarm_ms.fetch_min(ms, Ordering::AcqRel);
+        self.wake();
+    }
+    /// When to look.
+    pub(crate) fn alarm_ms(&self) -> i64 {
+        self.0.alarm_ms.load(Ordering::Acquire)
+    }
+    /// The task looks now: what comes later sets the alarm again.
+    pub(crate) fn clear_alarm(&self) {
+        self.0.alarm_ms.store(i64::MAX, Ordering::Release);
     }
     /// Takes the wake-up, if there is one: what a simulator asks instead of parking.
     pub fn take(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Whole jobs on the engine: threads and simulator, checkpoints, restore, backpressure, cancelling, panics.
 
+#[allow(dead_code, reason = "each of the engine's tests uses a part of it")]
 mod kit;
 
 use std::sync::Arc;
@@ -106,7 +107,7 @@ fn a_job_restored_from_any_checkpoint_commits_every_row_once() {
         simulate(&mut job, &clock, seed + 1, |_| false);
         assert_eq!(job.coordinator.log(), ["finished"; 4], "seed {seed}, from checkpoint {checkpoint}");
         assert_eq!(spec.result(), spec.expected(), "seed {seed}, from checkpoint {checkpoint}");
-        assert!(restore[&SUM].iter().any(|s| s.keyed.is_some()), "seed {seed}: sums were in the checkpoint");
+        assert!(restore.states(SUM).iter().any(|s| s.keyed.is_some()), "seed {seed}: sums were in the checkpoint");
     }
 }
 
@@ -118,7 +119,8 @@ fn a_job_killed_between_publish_and_commit_commits_after_the_restore() {
     // The final checkpoint is published and no sink task has run since.
     let published = job.coordinator.published();
     drop(job);
-    let pending = published[0].1[&SINK].iter().flat_map(|s| &s.operator_state).map(|e| e.items.len()).sum::<usize>();
+    let pending =
+        published[0].1.states(SINK).iter().flat_map(|s| &s.operator_state).map(|e| e.items.len()).sum::<usize>();
     assert!(pending > 0, "the checkpoint holds what is to be committed");
     spec.attempt = 1;
     let mut job = build(&spec, Mode::Run, Some(&published[0].1));

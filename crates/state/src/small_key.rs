@@ -16,6 +16,9 @@ pub(crate) enum SmallKey {
 }
 
 impl SmallKey {
+    /// Longer keys lie on the heap.
+    pub(crate) const INLINE_BYTES: usize = INLINE_BYTES_MAX;
+
     pub(crate) fn new(bytes: &[u8]) -> Self {
         if bytes.len() <= INLINE_BYTES_MAX {
             let mut inline = [0; INLINE_BYTES_MAX];

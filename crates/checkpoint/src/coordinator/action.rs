@@ -170,7 +170,9 @@ impl PendingMetadata {
             .collect();
         let mut subtasks = self.subtasks;
         subtasks.sort_by_key(|(id, _)| id.index);
+        let mut in_flight = Vec::new();
         for (subtask, state) in subtasks {
+            in_flight.extend(state.in_flight);
             for operator_state in state.operators {
                 let found = operators.iter_mut().find(|o| o.id == operator_state.operator);
                 let Some(operator) = found else {
@@ -198,6 +200,7 @@ impl PendingMetadata {
                 .into_iter()
                 .map(|(operator, state)| CoordinatorState { operator, state })
                 .collect(),
+            in_flight,
         })
     }
 }

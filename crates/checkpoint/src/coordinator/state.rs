@@ -80,7 +80,8 @@ pub struct CheckpointCoordinator {
 impl CheckpointCoordinator {
     /// A coordinator whose first checkpoint is `next`; `names` are those of the vertices, for sentences.
     pub fn new(options: CheckpointOptions, next: CheckpointId, names: BTreeMap<VertexId, String>) -> Self {
-        let stats = CheckpointStatsHistory::new(options.history_size, names);
+        let mut stats = CheckpointStatsHistory::new(options.history_size, names);
+        stats.set_thresholds(options.thresholds());
         CheckpointCoordinator {
             options,
             phase: Phase::NotRunning,

@@ -23,7 +23,7 @@ impl CheckpointCoordinator {
             Event::Started { subtasks } => self.on_started(now_ms, subtasks, &mut out),
             Event::Tick => {}
             Event::ManualTrigger { savepoint } => self.on_manual(savepoint, &mut out),
-            Event::CoordinatorState { checkpoint, states } => self.on_captured(checkpoint, states, &mut out),
+            Event::CoordinatorState { checkpoint, states } => self.on_captured(now_ms, checkpoint, states, &mut out),
             Event::CaptureFailed { checkpoint, message } => {
                 if self.pending.get(&checkpoint).is_some_and(|p| p.stage == Stage::Capturing) {
                     self.fail(now_ms, checkpoint, FailureReason::Trigger, &message, &mut out);
@@ -55,6 +55,7 @@ impl CheckpointCoordinator {
         // A start without a suspension before it: what is pending belongs to tasks that are gone.
         self.leave(now_ms, Phase::NotRunning, FailureReason::CoordinatorSuspend, out);
         self.phase = Phase::Running;
+        self.stats.started(now_ms);
         self.attempt += 1;
         self.subtasks = subtasks.into_iter().collect();
         self.next_periodic_ms = self.options.interval_ms.map(|i| now_ms.saturating_add(i.max(1)));
@@ -74,6 +75,7 @@ impl CheckpointCoordinator {
 
     fn on_captured(
         &mut self,
+        now_ms: i64,
         checkpoint: CheckpointId,
         states: Vec<(flott_core::OperatorId, Vec<u8>)>,
         out: &mut Actions,
@@ -81,8 +83,11 @@ impl CheckpointCoordinator {
         let Some(p) = self.pending.get_mut(&checkpoint).filter(|p| p.stage == Stage::Capturing) else { return };
         p.coordinator_states = states;
         p.stage = Stage::Collecting;
-        let options =
-            BarrierOptions { at_least_once: self.options.at_least_once, savepoint: p.savepoint, last: p.last };
+        self.stats.captured(checkpoint, now_ms);
+        let at_least_once = self.options.at_least_once;
+        let aligned = at_least_once || p.savepoint || p.last;
+        let unaligned_after_ms = self.options.unaligned_after_ms.filter(|_| !aligned);
+        let options = BarrierOptions { at_least_once, savepoint: p.savepoint, last: p.last, unaligned_after_ms };
         out.push(Action::TriggerSources(Barrier { checkpoint, triggered_ms: p.triggered_ms, options }));
     }
 
@@ -331,12 +336,12 @@ impl CheckpointCoordinator {
         if self.options.tolerable_failures == u32::MAX || self.consecutive_failures <= self.options.tolerable_failures {
             return;
         }
-        let told = self.stats.get(id).or(self.stats.latest_failed()).and_then(|r| r.failure.as_ref());
-        let why = told.map_or_else(|| reason.message().to_owned(), |(_, message)| message.clone());
+        let told = self.stats.get(id).or(self.stats.latest_failed()).and_then(|r| r.diagnosis.as_ref());
+        let why = told.map_or_else(|| reason.message().to_owned(), |d| d.sentence.clone());
         let error =
             Error::retry("checkpoint.tolerable-failures", "Exceeded checkpoint tolerable failure threshold.")
                 .detail(format!(
-                    "checkpoint {id} failed with {reason}: {why} It was failure {} in a row, {} are tolerated",
+                    "{why}. It was failure {} in a row, {} are tolerated",
                     self.consecutive_failures, self.options.tolerable_failures
                 ))
                 .hint("remove the cause, or raise execution.checkpointing.tolerable-failed-checkpoints (and execution.checkpointing.timeout)");
@@ -351,13 +356,7 @@ impl CheckpointCoordinator {
     /// A checkpoint will not be: forgets it and has its files deleted.
     fn give_up(&mut self, now_ms: i64, id: CheckpointId, reason: FailureReason, message: &str, out: &mut Actions) {
         let Some(p) = self.pending.remove(&id) else { return };
-        let message = if message.is_empty() {
-            reason.message().to_owned()
-        } else {
-            let stop = if message.ends_with(['.', ']', ')']) { "" } else { "." };
-            format!("{} {message}{stop}", reason.message())
-        };
-        self.stats.failed(id, now_ms, reason.name(), &message);
+        self.stats.failed(id, now_ms, (reason.name(), reason.message()), message);
         remember(&mut self.given_up, id);
         out.push(Action::NotifyAborted(id));
         for (subtask, state) in p.acked {
@@ -387,8 +386,7 @@ impl CheckpointCoordinator {
 }
 
 fn discard(checkpoint: CheckpointId, subtask: SubtaskId, state: SubtaskState, out: &mut Actions) {
-    let stored = state.operators.iter().filter_map(|o| o.keyed.as_ref()).any(|k| !k.chunks.is_empty());
-    if stored {
+    if state.chunks().next().is_some() {
         out.push(Action::DiscardState { checkpoint, subtask, state: Box::new(state) });
     }
 }

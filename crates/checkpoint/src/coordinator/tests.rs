@@ -32,7 +32,9 @@ fn options(r: &mut Random) -> CheckpointOptions {
         max_concurrent: r.of(&[0, 1, 1, 2, 5]),
         tolerable_failures: r.of(&[0, 1, 3, u32::MAX]),
         at_least_once: r.below(2) == 0,
+        unaligned_after_ms: r.of(&[None, Some(0), Some(1_000)]),
         checkpoints_after_tasks_finish: r.below(4) > 0,
+        slow_ms: None,
         history_size: r.of(&[0, 1, 10]),
     }
 }

@@ -14,7 +14,7 @@ const HEADER: usize = 8 + 4 + 8 + 4;
 pub struct Frame {
     /// First eight bytes.
     pub magic: [u8; 8],
-    /// The version written, and the only one read so far.
+    /// The version written, and the only one read by this frame.
     pub version: u32,
     /// What it is called in errors.
     pub noun: &'static str,
@@ -22,6 +22,9 @@ pub struct Frame {
 
 /// `chk-N/_metadata`.
 pub const METADATA: Frame = Frame { magic: *b"FLOTT\x00CP", version: 1, noun: "checkpoint metadata" };
+
+/// `chk-N/_metadata` with rows in flight.
+pub const METADATA_IN_FLIGHT: Frame = Frame { version: 2, ..METADATA };
 
 impl Frame {
     /// The framed bytes of a value.
@@ -35,6 +38,11 @@ impl Frame {
         out.extend_from_slice(&crc.to_le_bytes());
         out.extend_from_slice(&payload);
         out
+    }
+
+    /// Whether these are bytes of this version, or no version can be told.
+    pub fn is_version_of(&self, bytes: &[u8]) -> bool {
+        bytes.get(8..12).is_none_or(|v| u32::from_le_bytes(array(v)) == self.version)
     }
 
     /// The value in framed bytes read from `path`.
@@ -66,7 +74,7 @@ impl Frame {
                 "checkpoint.version",
                 format!("{noun} {path} has version {version}, which this Flott cannot read"),
             )
-            .detail(format!("this Flott reads version {}", self.version))
+            .detail(format!("this Flott reads versions up to {}", self.version))
             .hint("restore it with the version of Flott that wrote it"));
         }
         let len = u64::from_le_bytes(array(&bytes[12..20]));

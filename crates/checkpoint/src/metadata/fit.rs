@@ -11,7 +11,8 @@ use super::{CheckpointMetadata, JobDescription};
 pub fn graph_fit(metadata: &CheckpointMetadata, job: &JobDescription, ignore_unclaimed: bool) -> Result<Vec<String>> {
     let has_coordinator_state =
         |id| metadata.coordinator_states.iter().any(|c| c.operator == id && !c.state.is_empty());
-    let stateful = metadata.operators.iter().filter(|o| o.has_state() || has_coordinator_state(o.id));
+    let has_rows = |id| metadata.in_flight.iter().any(|s| s.rows > 0 && s.place.operator() == id);
+    let stateful = metadata.operators.iter().filter(|o| o.has_state() || has_coordinator_state(o.id) || has_rows(o.id));
     let mut unclaimed = Vec::new();
     for old in stateful {
         let Some(new) = job.operators.iter().find(|o| o.id == old.id) else {

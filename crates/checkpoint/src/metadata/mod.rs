@@ -4,12 +4,14 @@ mod assign;
 mod codec;
 mod fit;
 
-use flott_core::snapshot::{ChunkLocation, ChunkRef, KeyedStateHandle, OperatorStateEntry, OperatorSubtaskState};
+use flott_core::snapshot::{
+    ChunkLocation, ChunkRef, InFlightSegment, KeyedStateHandle, OperatorStateEntry, OperatorSubtaskState,
+};
 use flott_core::{CheckpointId, JobId, OperatorId};
 use serde::{Deserialize, Serialize};
 
 pub use assign::assign;
-pub use codec::{Frame, METADATA};
+pub use codec::{Frame, METADATA, METADATA_IN_FLIGHT};
 pub use fit::graph_fit;
 
 /// The content of `chk-N/_metadata`.
@@ -37,6 +39,9 @@ pub struct CheckpointMetadata {
     pub operators: Vec<OperatorMetadata>,
     /// State of the enumerators.
     pub coordinator_states: Vec<CoordinatorState>,
+    /// Rows that an unaligned barrier overtook. Without them the file has version 1, with them version 2, where they follow.
+    #[serde(skip)]
+    pub in_flight: Vec<InFlightSegment>,
 }
 
 /// One operator in a checkpoint.
@@ -111,7 +116,8 @@ impl CheckpointMetadata {
     /// All chunks that the checkpoint refers to.
     pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
         let states = self.operators.iter().flat_map(|o| o.subtasks.iter());
-        states.filter_map(|(_, s)| s.keyed.as_ref()).flat_map(|k| k.chunks.iter())
+        let keyed = states.filter_map(|(_, s)| s.keyed.as_ref()).flat_map(|k| k.chunks.iter());
+        keyed.chain(self.in_flight.iter().map(|s| &s.chunk))
     }
     /// Paths of all files that the checkpoint refers to, with repetitions.
     pub fn files(&self) -> impl Iterator<Item = &str> {
@@ -129,13 +135,24 @@ impl CheckpointMetadata {
     pub fn assign(&self, operator: OperatorId, parallelism: u32, index: u32) -> RestoredOperator {
         assign(self, operator, parallelism, index)
     }
+    /// Bytes of rows in flight.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.iter().map(|s| s.chunk.len).sum()
+    }
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        METADATA.encode(self)
+        match self.in_flight.is_empty() {
+            true => METADATA.encode(self),
+            false => METADATA_IN_FLIGHT.encode(&(self, &self.in_flight)),
+        }
     }
     /// Reads the file's bytes; `path` is named in errors.
     pub fn decode(bytes: &[u8], path: &str) -> flott_core::Result<Self> {
-        METADATA.decode(bytes, path)
+        if METADATA.is_version_of(bytes) {
+            return METADATA.decode(bytes, path);
+        }
+        let (metadata, in_flight): (Self, _) = METADATA_IN_FLIGHT.decode(bytes, path)?;
+        Ok(CheckpointMetadata { in_flight, ..metadata })
     }
 }
 

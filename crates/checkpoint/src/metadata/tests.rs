@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use flott_core::snapshot::{
-    ChunkLocation, ChunkRef, ChunkScope, KeyedStateHandle, OperatorStateEntry, OperatorSubtaskState, Redistribution,
+    ChunkLocation, ChunkRef, ChunkScope, InFlightPlace, InFlightSegment, KeyedStateHandle, OperatorStateEntry,
+    OperatorSubtaskState, Redistribution,
 };
 use flott_core::{CheckpointId, ErrorKind, JobId, KeyGroupRange, OperatorId};
 
@@ -71,6 +72,7 @@ pub(crate) fn metadata() -> CheckpointMetadata {
         max_parallelism: 128,
         operators: vec![source, window],
         coordinator_states: vec![CoordinatorState { operator: OperatorId::from_uid("source"), state: vec![1, 2] }],
+        in_flight: Vec::new(),
     }
 }
 
@@ -101,6 +103,39 @@ fn the_format_of_version_1_is_frozen() {
 }
 
 const FROZEN: (usize, u32) = (381, 3_662_335_297);
+
+fn with_rows_in_flight() -> CheckpointMetadata {
+    let place = InFlightPlace::Queued { operator: OperatorId::from_uid("window"), subtask: 1 };
+    let location = ChunkLocation::File { path: "chk-7/2-1-cd".to_owned(), offset: 40 };
+    let chunk = ChunkRef { scope: ChunkScope::Exclusive, location, len: 6, crc32: 9 };
+    CheckpointMetadata { in_flight: vec![InFlightSegment { place, rows: 2, chunk }], ..metadata() }
+}
+
+#[test]
+fn rows_in_flight_make_it_version_2() {
+    let m = with_rows_in_flight();
+    let bytes = m.encode();
+    assert_eq!(bytes[8..12], [2, 0, 0, 0]);
+    assert_eq!(CheckpointMetadata::decode(&bytes, "x").unwrap(), m);
+    assert_eq!(m.files().collect::<Vec<_>>(), ["shared/1-0-ab", "shared/1-1-ab", "chk-7/2-1-cd"]);
+    assert_eq!((m.state_bytes(), m.in_flight_bytes()), (28, 6));
+    for n in 12..bytes.len() {
+        let e = CheckpointMetadata::decode(&bytes[..n], "x").unwrap_err();
+        assert_eq!(e.code(), "checkpoint.truncated", "{n} bytes: {e}");
+    }
+    let e = graph_fit(&m, &job(&[("renamed", 2, 128), ("source", 1, 128)]), true).unwrap();
+    assert!(e.len() == 1 && e[0].contains("`Window`"), "{e:?}");
+}
+
+#[test]
+fn rows_in_flight_need_their_operator_even_when_it_has_no_state() {
+    let mut m = with_rows_in_flight();
+    m.operators[1].subtasks.clear();
+    let e = graph_fit(&m, &job(&[("source", 1, 128)]), false).unwrap_err();
+    assert!(e.code() == "checkpoint.unclaimed-state" && e.message().contains("`Window`"), "{e}");
+    m.in_flight[0].rows = 0;
+    assert!(graph_fit(&m, &job(&[("source", 1, 128)]), false).unwrap().is_empty());
+}
 
 #[test]
 fn every_truncation_is_told() {
@@ -138,9 +173,9 @@ fn every_flipped_bit_is_told() {
 fn foreign_files_and_later_versions_are_refused() {
     let e = CheckpointMetadata::decode(b"\x49\x60\x67\xcc of Java", "x").unwrap_err();
     assert_eq!((e.kind(), e.code()), (ErrorKind::User, "checkpoint.foreign"));
-    let later = Frame { version: 2, ..METADATA }.encode(&metadata());
+    let later = Frame { version: 3, ..METADATA }.encode(&metadata());
     let e = CheckpointMetadata::decode(&later, "x").unwrap_err();
-    assert!(e.code() == "checkpoint.version" && e.message().contains("version 2"), "{e}");
+    assert!(e.code() == "checkpoint.version" && e.message().contains("version 3"), "{e}");
     let other = METADATA.encode(&"not metadata");
     assert_eq!(CheckpointMetadata::decode(&other, "x").unwrap_err().code(), "checkpoint.malformed");
 }

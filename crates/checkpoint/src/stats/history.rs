@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use flott_core::snapshot::SubtaskCheckpointStats;
 use flott_core::{CheckpointId, SubtaskId, VertexId};
 
+use super::figures::Topology;
+use super::path::CriticalPath;
+use super::sentences::Diagnosis;
+use super::watch::Watch;
+
 /// Durations and sizes kept for percentiles.
 const SAMPLES_MAX: usize = 10_000;
 
@@ -29,6 +34,19 @@ pub struct SubtaskRecord {
     pub stats: SubtaskCheckpointStats,
 }
 
+/// When the barrier passed a subtask: told at once, its state is stored later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutRecord {
+    /// When that was heard of.
+    pub at_ms: i64,
+    /// Trigger to first barrier.
+    pub start_delay_ms: u64,
+    /// First to last barrier.
+    pub alignment_ms: u64,
+    /// The synchronous cut.
+    pub sync_ms: u64,
+}
+
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointRecord {
@@ -42,6 +60,10 @@ pub struct CheckpointRecord {
     pub last: bool,
     /// When it was triggered.
     pub triggered_ms: i64,
+    /// When the enumerators' state was captured and the sources were told.
+    pub captured_ms: Option<i64>,
+    /// Subtasks that the barrier has passed.
+    pub cuts: BTreeMap<SubtaskId, CutRecord>,
     /// When it completed or failed.
     pub end_ms: Option<i64>,
     /// Subtasks per vertex, with what they reported.
@@ -54,6 +76,10 @@ pub struct CheckpointRecord {
     pub metadata_bytes: u64,
     /// Its files are deleted.
     pub discarded: bool,
+    /// Where its time went; empty while it is under way.
+    pub critical_path: CriticalPath,
+    /// The sentence on a checkpoint that failed, was slow, or whose commit waits.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl CheckpointRecord {
@@ -69,6 +95,15 @@ impl CheckpointRecord {
             reported.map(|(i, s)| (SubtaskId { vertex: *vertex, index: i as u32 }, s))
         })
     }
+    /// Subtasks that have not acknowledged.
+    pub fn missing(&self) -> Vec<SubtaskId> {
+        let of = |(vertex, subtasks): (&VertexId, &Vec<Option<SubtaskRecord>>)| {
+            let vertex = *vertex;
+            let without = subtasks.iter().enumerate().filter(|(_, s)| s.is_none());
+            without.map(|(i, _)| SubtaskId { vertex, index: i as u32 }).collect::<Vec<_>>()
+        };
+        self.vertices.iter().flat_map(of).collect()
+    }
     /// Bytes of state.
     pub fn state_bytes(&self) -> u64 {
         self.reports().map(|(_, s)| s.stats.state_bytes).sum()
@@ -76,6 +111,14 @@ impl CheckpointRecord {
     /// Bytes that this checkpoint wrote, metadata included.
     pub fn written_bytes(&self) -> u64 {
         self.metadata_bytes + self.reports().map(|(_, s)| s.stats.written_bytes).sum::<u64>()
+    }
+    /// Bytes of rows that were processed between the first and the last barrier.
+    pub fn processed_bytes(&self) -> u64 {
+        self.reports().map(|(_, s)| s.stats.processed_bytes).sum()
+    }
+    /// Bytes of rows in flight that the checkpoint holds.
+    pub fn persisted_bytes(&self) -> u64 {
+        self.reports().map(|(_, s)| s.stats.persisted_bytes).sum()
     }
     /// The last acknowledgement.
     pub fn latest_ack_ms(&self) -> Option<i64> {
@@ -105,6 +148,8 @@ pub struct Restored {
 #[derive(Clone, Debug)]
 pub struct CheckpointStatsHistory {
     pub(super) names: BTreeMap<VertexId, String>,
+    pub(super) topology: Topology,
+    pub(super) watch: Watch,
     size: usize,
     pub(super) pending: BTreeMap<CheckpointId, CheckpointRecord>,
     /// Newest last; at most `size`.
@@ -116,8 +161,8 @@ pub struct CheckpointStatsHistory {
     pub(super) completed: u64,
     pub(super) failed: u64,
     pub(super) restored: u64,
-    /// Of completed checkpoints: written bytes, state bytes, duration.
-    pub(super) samples: VecDeque<[i64; 3]>,
+    /// Of completed checkpoints: written bytes, state bytes, duration, bytes processed and persisted in flight.
+    pub(super) samples: VecDeque<[i64; 5]>,
     /// Messages for checkpoints that were no longer pending.
     pub late_messages: u64,
 }
@@ -127,6 +172,8 @@ impl CheckpointStatsHistory {
     pub fn new(size: usize, names: BTreeMap<VertexId, String>) -> Self {
         CheckpointStatsHistory {
             names,
+            topology: Topology::default(),
+            watch: Watch::default(),
             size,
             pending: BTreeMap::new(),
             ended: VecDeque::new(),
@@ -154,14 +201,31 @@ impl CheckpointStatsHistory {
             savepoint,
             last,
             triggered_ms: now_ms,
+            captured_ms: None,
+            cuts: BTreeMap::new(),
             end_ms: None,
             vertices,
             failure: None,
             path: None,
             metadata_bytes: 0,
             discarded: false,
+            critical_path: CriticalPath::default(),
+            diagnosis: None,
         };
         self.pending.insert(id, record);
+        self.watch_triggered(id);
+    }
+    /// The sources are told.
+    pub fn captured(&mut self, id: CheckpointId, now_ms: i64) {
+        if let Some(record) = self.pending.get_mut(&id) {
+            record.captured_ms = Some(now_ms);
+        }
+    }
+    /// The barrier has passed a subtask; its state is still to be stored.
+    pub fn cut(&mut self, id: CheckpointId, subtask: SubtaskId, cut: CutRecord) {
+        if let Some(record) = self.pending.get_mut(&id) {
+            record.cuts.insert(subtask, cut);
+        }
     }
     /// A subtask acknowledged.
     pub fn acknowledged(&mut self, id: CheckpointId, now_ms: i64, subtask: SubtaskId, stats: SubtaskCheckpointStats) {
@@ -179,23 +243,34 @@ impl CheckpointStatsHistory {
         record.end_ms = Some(now_ms);
         record.path = Some(path);
         record.metadata_bytes = metadata_bytes;
+        self.watch_completed(&mut record, now_ms);
         self.completed += 1;
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
         let signed = |v: u64| i64::try_from(v).unwrap_or(i64::MAX);
-        self.samples.push_back([signed(record.written_bytes()), signed(record.state_bytes()), record.duration_ms()]);
+        self.samples.push_back([
+            signed(record.written_bytes()),
+            signed(record.state_bytes()),
+            record.duration_ms(),
+            signed(record.processed_bytes()),
+            signed(record.persisted_bytes()),
+        ]);
         let latest = if record.savepoint { &mut self.latest_savepoint } else { &mut self.latest_completed };
         *latest = Some(record.clone());
         self.end(record);
     }
-    /// A checkpoint was given up. The sentence gets what held it up.
-    pub fn failed(&mut self, id: CheckpointId, now_ms: i64, reason: &str, message: &str) {
+    /// A checkpoint was given up, with Flink's reason and sentence and what was reported besides. The sentence gets what held it up.
+    pub fn failed(&mut self, id: CheckpointId, now_ms: i64, (reason, message): (&str, &str), detail: &str) {
         let Some(mut record) = self.pending.remove(&id) else { return };
         record.status = Status::Failed;
         record.end_ms = Some(now_ms);
-        let why = self.explain(&record);
-        let message = if why.is_empty() { message.to_owned() } else { format!("{message} {why}") };
+        self.watch_failed(&mut record, now_ms, (reason, detail));
+        let message = match &record.diagnosis {
+            Some(diagnosis) => format!("{message} {diagnosis}"),
+            None if detail.is_empty() => message.to_owned(),
+            None => format!("{message} {detail}"),
+        };
         record.failure = Some((reason.to_owned(), message));
         self.failed += 1;
         self.latest_failed = Some(record.clone());

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use flott_core::{CheckpointId, VertexId};
 use serde::{Deserialize, Serialize};
 
+use super::path::{Phase, Segment};
+use super::sentences::Diagnosis;
 use super::{CheckpointRecord, CheckpointStatsHistory, Restored, Status, SubtaskRecord};
 
 /// `counts`.
@@ -91,6 +93,21 @@ pub struct TaskStatistics {
     pub num_acknowledged_subtasks: usize,
 }
 
+/// A part of the critical path. Not in Flink.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathSegment {
+    /// What the checkpoint did.
+    pub phase: Phase,
+    /// The subtask it was at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at: Option<String>,
+    /// The vertex that the rows in front of the barrier waited for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub behind: Option<String>,
+    /// Milliseconds.
+    pub duration: i64,
+}
+
 /// One checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "Flink's field names")]
@@ -122,6 +139,10 @@ pub struct CheckpointStatistics {
     pub failure_timestamp: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub diagnosis: Option<Diagnosis>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub critical_path: Vec<PathSegment>,
 }
 
 /// `latest`.
@@ -170,6 +191,8 @@ impl CheckpointStatsHistory {
             checkpointed_size: column(0),
             state_size: column(1),
             end_to_end_duration: column(2),
+            processed_data: column(3),
+            persisted_data: column(4),
             ..Summary::default()
         }
     }
@@ -190,7 +213,19 @@ impl CheckpointStatsHistory {
     }
     /// The answer of `/jobs/:id/checkpoints/details/:checkpoint`.
     pub fn details(&self, id: CheckpointId) -> Option<CheckpointStatistics> {
-        self.get(id).map(checkpoint)
+        let record = self.get(id)?;
+        let mut details = checkpoint(record);
+        details.critical_path = record.critical_path.segments.iter().map(|s| self.segment(s)).collect();
+        Some(details)
+    }
+    fn segment(&self, s: &Segment) -> PathSegment {
+        let name = |v: VertexId| self.names.get(&v).cloned().unwrap_or_else(|| v.to_string());
+        PathSegment {
+            phase: s.phase,
+            at: s.at.map(|a| self.subtask_name(a)),
+            behind: s.behind.map(name),
+            duration: s.ms,
+        }
     }
     /// The answer of `…/details/:checkpoint/subtasks/:vertex`.
     pub fn task_details(&self, id: CheckpointId, vertex: VertexId) -> Option<TaskDetails> {
@@ -209,7 +244,9 @@ impl CheckpointStatsHistory {
                 "async": of(&|r| signed(r.stats.async_ms)),
             },
             "alignment": {
-                "buffered": zero, "processed": zero, "persisted": zero,
+                "buffered": zero,
+                "processed": of(&|r| signed(r.stats.processed_bytes)),
+                "persisted": of(&|r| signed(r.stats.persisted_bytes)),
                 "duration": of(&|r| signed(r.stats.alignment_ms)),
             },
             "start_delay": of(&|r| signed(r.stats.start_delay_ms)),
@@ -239,8 +276,8 @@ fn checkpoint(r: &CheckpointRecord) -> CheckpointStatistics {
         state_size: r.state_bytes(),
         end_to_end_duration: r.duration_ms(),
         alignment_buffered: 0,
-        processed_data: 0,
-        persisted_data: 0,
+        processed_data: r.processed_bytes(),
+        persisted_data: r.persisted_bytes(),
         num_subtasks,
         num_acknowledged_subtasks,
         checkpoint_type: if r.savepoint { "SAVEPOINT" } else { "CHECKPOINT" }.to_owned(),
@@ -249,6 +286,8 @@ fn checkpoint(r: &CheckpointRecord) -> CheckpointStatistics {
         discarded: (r.status == Status::Completed).then_some(r.discarded),
         failure_timestamp: if failed { r.end_ms } else { None },
         failure_message: r.failure.as_ref().map(|(_, message)| message.clone()),
+        diagnosis: r.diagnosis.clone(),
+        critical_path: Vec::new(),
     }
 }
 
@@ -263,8 +302,8 @@ fn task(r: &CheckpointRecord, subtasks: &[Option<SubtaskRecord>]) -> TaskStatist
         state_size: reports().map(|s| s.stats.state_bytes).sum(),
         end_to_end_duration: latest.map_or(-1, |l| l - r.triggered_ms),
         alignment_buffered: 0,
-        processed_data: 0,
-        persisted_data: 0,
+        processed_data: reports().map(|s| s.stats.processed_bytes).sum(),
+        persisted_data: reports().map(|s| s.stats.persisted_bytes).sum(),
         num_subtasks: subtasks.len(),
         num_acknowledged_subtasks: reports().count(),
     }
@@ -282,9 +321,14 @@ fn subtask(r: &CheckpointRecord, index: usize, report: Option<&SubtaskRecord>) -
         "checkpointed_size": s.stats.written_bytes,
         "state_size": s.stats.state_bytes,
         "checkpoint": { "sync": s.stats.sync_ms, "async": s.stats.async_ms },
-        "alignment": { "buffered": 0, "processed": 0, "persisted": 0, "duration": s.stats.alignment_ms },
+        "alignment": {
+            "buffered": 0,
+            "processed": s.stats.processed_bytes,
+            "persisted": s.stats.persisted_bytes,
+            "duration": s.stats.alignment_ms,
+        },
         "start_delay": s.stats.start_delay_ms,
-        "unaligned_checkpoint": false,
+        "unaligned_checkpoint": s.stats.unaligned,
         "aborted": false,
         "status": "completed",
     })

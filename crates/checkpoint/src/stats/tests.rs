@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use flott_core::snapshot::SubtaskCheckpointStats;
 use flott_core::{CheckpointId, SubtaskId, VertexId};
 
+mod situations;
+
 use super::*;
 
 fn at(vertex: u128, index: u32) -> SubtaskId {
@@ -24,6 +26,31 @@ fn report(start_delay_ms: u64, bytes: u64) -> SubtaskCheckpointStats {
         written_bytes: bytes,
         ..Default::default()
     }
+}
+
+#[test]
+fn rows_in_flight_are_where_flink_shows_them() {
+    let mut h = history();
+    h.triggered(CheckpointId(1), 0, false, false, &[at(2, 0), at(2, 1)]);
+    let stats = SubtaskCheckpointStats {
+        processed_bytes: 7,
+        persisted_bytes: 40,
+        unaligned: true,
+        ..SubtaskCheckpointStats::default()
+    };
+    h.acknowledged(CheckpointId(1), 10, at(2, 0), stats);
+    h.acknowledged(CheckpointId(1), 10, at(2, 1), SubtaskCheckpointStats::default());
+    h.completed(CheckpointId(1), 20, String::new(), 0);
+    let json = serde_json::to_value(h.statistics()).unwrap();
+    assert_eq!(
+        (&json["history"][0]["persisted_data"], &json["summary"]["processed_data"]["max"]),
+        (&40.into(), &7.into())
+    );
+    let task = serde_json::to_value(h.task_details(CheckpointId(1), VertexId(2)).unwrap()).unwrap();
+    assert_eq!((&task["persisted_data"], &task["summary"]["alignment"]["persisted"]["max"]), (&40.into(), &40.into()));
+    let unaligned = |i: usize| &task["subtasks"][i]["unaligned_checkpoint"];
+    assert_eq!((unaligned(0), unaligned(1)), (&true.into(), &false.into()));
+    assert_eq!(task["subtasks"][0]["alignment"]["processed"], 7);
 }
 
 fn take(h: &mut CheckpointStatsHistory, id: u64) {
@@ -83,18 +110,26 @@ fn percentiles_are_values_that_occurred() {
 }
 
 #[test]
-fn a_failure_says_who_is_missing_and_what_dominated() {
+fn a_failure_says_the_sentence_wherever_it_is_shown() {
     let mut h = history();
     h.triggered(CheckpointId(1), 0, false, false, &[at(1, 0), at(2, 0), at(2, 1)]);
-    h.acknowledged(CheckpointId(1), 14_330, at(1, 0), report(14_325, 1));
-    h.failed(CheckpointId(1), 20_000, "CHECKPOINT_EXPIRED", "Checkpoint expired before completing.");
+    h.failed(CheckpointId(1), 20_000, ("CHECKPOINT_EXPIRED", "Checkpoint expired before completing."), "");
+    let sentence = "checkpoint 1 expired after 20 s: 20.0 s capturing the state of the sources' enumerators; 3 of 3 subtasks had not \
+         acknowledged: Source#0, Window#0, Window#1";
     let failed = h.latest_failed().unwrap();
+    assert_eq!(failed.diagnosis, Some(Diagnosis { code: "checkpoint.expired".into(), sentence: sentence.into() }));
+    let json = serde_json::to_value(h.statistics()).unwrap();
+    let failed = &json["latest"]["failed"];
+    assert_eq!(failed["failure_timestamp"], 20_000);
+    assert_eq!(failed["diagnosis"], serde_json::json!({"code": "checkpoint.expired", "sentence": sentence}));
     assert_eq!(
-        failed.failure.as_ref().unwrap().1,
-        "Checkpoint expired before completing. 2 of 3 subtasks had not acknowledged: Window#0, Window#1; the slowest that \
-         had, Source#0, took 14.3 s, of which 14.3 s was waiting for the barrier, which queued behind data (backpressure)."
+        failed["failure_message"],
+        format!("Checkpoint expired before completing. {sentence} [checkpoint.expired]")
     );
-    assert_eq!(serde_json::to_value(h.statistics()).unwrap()["latest"]["failed"]["failure_timestamp"], 20_000);
+    let details = serde_json::to_value(h.details(CheckpointId(1)).unwrap()).unwrap();
+    assert_eq!(details["critical_path"], serde_json::json!([{"phase": "trigger", "duration": 20_000}]));
+    assert_eq!(h.take_diagnoses().len(), 1);
+    assert!(h.take_diagnoses().is_empty(), "told once");
 }
 
 #[test]

@@ -100,6 +100,10 @@ impl JobStorage {
     pub fn stats(&self) -> super::StorageStats {
         self.inner.storage.stats()
     }
+    /// The last slow storage calls, and those under way that have become slow.
+    pub fn slow_calls(&self) -> Vec<super::StorageCall> {
+        self.inner.storage.slow_calls()
+    }
     /// The job's directory, as a URI.
     pub fn uri(&self) -> String {
         format!("{}/{}", self.inner.storage.endpoint(), self.inner.job)
@@ -236,11 +240,10 @@ impl JobStorage {
 
     /// A state that no checkpoint refers to: its files go, unless something else refers to them.
     pub fn discard(&self, checkpoint: CheckpointId, state: &SubtaskState) {
-        let handles = state.operators.iter().filter_map(|o| o.keyed.as_ref());
         let own = format!("chk-{checkpoint}/");
         let mut orphans = Vec::new();
         let mut files = self.inner.files();
-        for chunk in handles.flat_map(|k| &k.chunks) {
+        for chunk in state.chunks() {
             let ChunkLocation::File { path, .. } = &chunk.location else { continue };
             let written = files.in_flight.get_mut(&checkpoint).is_some_and(|f| f.remove(path));
             if (written || path.starts_with(&own)) && !files.is_known(path) {

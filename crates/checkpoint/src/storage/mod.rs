@@ -36,7 +36,7 @@ pub use local::LocalStorage;
 pub use location::Location;
 pub use object::ObjectStorage;
 pub use restore::RestorePoint;
-pub use timed::{OperationStats, StorageStats, TimedStorage};
+pub use timed::{OperationStats, StorageCall, StorageStats, TimedStorage};
 
 /// Largest `execution.checkpointing.data-inline-threshold`.
 pub const INLINE_THRESHOLD_MAX_BYTES: usize = 1 << 20;

@@ -84,6 +84,7 @@ fn metadata(checkpoint: u64, chunks: Vec<ChunkRef>) -> CheckpointMetadata {
             subtasks: vec![(0, state)],
         }],
         coordinator_states: Vec::new(),
+        in_flight: Vec::new(),
     }
 }
 

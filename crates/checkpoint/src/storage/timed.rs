@@ -48,6 +48,47 @@ pub struct StorageStats {
     pub slow: Vec<String>,
 }
 
+/// A call that was slow, or is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageCall {
+    /// `put`, `get`, `list` or `delete`.
+    pub operation: &'static str,
+    /// What for.
+    pub path: String,
+    /// Bytes written or read; 0 where that is not known yet.
+    pub bytes: u64,
+    /// When it began: processing time.
+    pub began_ms: i64,
+    /// What it took, so far if it is under way.
+    pub took_ms: u64,
+    /// 99th percentile of the calls of its kind before it; `None`: it was the first.
+    pub p99_ms: Option<u64>,
+    /// It has not ended.
+    pub under_way: bool,
+}
+
+impl StorageCall {
+    /// When it ended; `now_ms` while it is under way.
+    pub fn end_ms(&self, now_ms: i64) -> i64 {
+        let took_ms = i64::try_from(self.took_ms).unwrap_or(i64::MAX);
+        if self.under_way { now_ms } else { self.began_ms.saturating_add(took_ms) }
+    }
+    /// `put chk-7/ab (8 KiB) took 37.8 s, p99 is 0.02 s`.
+    pub fn sentence(&self) -> String {
+        let seconds = |ms: u64| {
+            let s = ms as f64 / 1e3;
+            if s >= 1.0 { format!("{s:.1} s") } else { format!("{s:.2} s") }
+        };
+        let size = if self.bytes == 0 { String::new() } else { format!(" ({})", human_bytes(self.bytes)) };
+        let others = match self.p99_ms {
+            None => "the first call".to_owned(),
+            Some(p99_ms) => format!("p99 is {}", seconds(p99_ms)),
+        };
+        let took = if self.under_way { "has taken" } else { "took" };
+        format!("{} {}{size} {took} {}, {others}", self.operation, self.path, seconds(self.took_ms))
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Operation {
     Put,
@@ -80,7 +121,10 @@ impl Calls {
 #[derive(Default)]
 struct Book {
     calls: [Calls; 4],
-    slow: VecDeque<String>,
+    slow: VecDeque<StorageCall>,
+    /// One per thread that is in a call.
+    under_way: Vec<(u64, u64, StorageCall)>,
+    begun: u64,
 }
 
 /// Times the calls of another storage.
@@ -115,8 +159,20 @@ impl TimedStorage {
         StorageStats {
             endpoint: self.inner.endpoint().to_owned(),
             operations: operations.collect(),
-            slow: book.slow.iter().cloned().collect(),
+            slow: book.slow.iter().map(StorageCall::sentence).collect(),
         }
+    }
+
+    /// The last slow calls, and those under way that have become slow.
+    pub fn slow_calls(&self) -> Vec<StorageCall> {
+        let book = self.book();
+        let now_ns = self.clock.now_nanos();
+        let under_way = book.under_way.iter().map(|(_, start_ns, call)| StorageCall {
+            took_ms: now_ns.saturating_sub(*start_ns) / 1_000_000,
+            ..call.clone()
+        });
+        let slow_ms = self.slow_ns / 1_000_000;
+        book.slow.iter().cloned().chain(under_way.filter(|c| c.took_ms >= slow_ms)).collect()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -126,22 +182,26 @@ impl TimedStorage {
 
     fn time<T>(
         &self,
-        operation: Operation,
-        path: &str,
+        (operation, path, len): (Operation, &str, u64),
         bytes: impl FnOnce(&T) -> u64,
         call: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let start = self.clock.now_nanos();
+        let (id, start) = self.begin(operation, path, len);
         let result = call();
         let took_ns = self.clock.now_nanos().saturating_sub(start);
         let bytes = result.as_ref().map_or(0, bytes);
         let slow = {
             let mut book = self.book();
-            let calls = &mut book.calls[operation as usize];
-            let slow = took_ns >= self.slow_ns;
-            let name = NAMES[operation as usize];
+            let at = book.under_way.iter().position(|(i, _, _)| *i == id);
+            let begun = at.map(|i| book.under_way.swap_remove(i).2);
             // The percentile of the others: the slow call must not hide itself.
-            let text = slow.then(|| slow_text(name, path, bytes, took_ns, calls));
+            let slow = begun.filter(|_| took_ns >= self.slow_ns).map(|call| StorageCall {
+                took_ms: took_ns / 1_000_000,
+                bytes: bytes.max(call.bytes),
+                under_way: false,
+                ..call
+            });
+            let calls = &mut book.calls[operation as usize];
             calls.count += 1;
             calls.errors += u64::from(result.is_err());
             calls.bytes += bytes;
@@ -151,32 +211,38 @@ impl TimedStorage {
                 calls.recent_ns.pop_front();
             }
             calls.recent_ns.push_back(took_ns);
-            if let Some(text) = &text {
+            if let Some(call) = &slow {
                 if book.slow.len() == SLOW_MAX {
                     book.slow.pop_front();
                 }
-                book.slow.push_back(text.clone());
+                book.slow.push_back(call.clone());
             }
-            text
+            slow
         };
-        if let Some(text) = slow {
-            tracing::warn!(endpoint = self.inner.endpoint(), "slow storage call: {text}");
+        if let Some(call) = slow {
+            tracing::warn!(endpoint = self.inner.endpoint(), "slow storage call: {}", call.sentence());
         }
         result
     }
-}
 
-fn slow_text(name: &str, path: &str, bytes: u64, took_ns: u64, calls: &Calls) -> String {
-    let seconds = |ns: u64| {
-        let s = ns as f64 / 1e9;
-        if s >= 1.0 { format!("{s:.1} s") } else { format!("{s:.2} s") }
-    };
-    let size = if bytes == 0 { String::new() } else { format!(" ({})", human_bytes(bytes)) };
-    let others = match calls.count {
-        0 => "the first call".to_owned(),
-        _ => format!("p99 is {}", seconds(calls.percentile_ns(99))),
-    };
-    format!("{name} {path}{size} took {}, {others}", seconds(took_ns))
+    fn begin(&self, operation: Operation, path: &str, bytes: u64) -> (u64, u64) {
+        let (start_ns, began_ms) = (self.clock.now_nanos(), self.clock.now_ms());
+        let mut book = self.book();
+        book.begun += 1;
+        let calls = &book.calls[operation as usize];
+        let call = StorageCall {
+            operation: NAMES[operation as usize],
+            path: path.to_owned(),
+            bytes,
+            began_ms,
+            took_ms: 0,
+            p99_ms: (calls.count > 0).then(|| calls.percentile_ns(99) / 1_000_000),
+            under_way: true,
+        };
+        let id = book.begun;
+        book.under_way.push((id, start_ns, call));
+        (id, start_ns)
+    }
 }
 
 fn human_bytes(bytes: u64) -> String {
@@ -193,16 +259,16 @@ impl CheckpointStorage for TimedStorage {
     }
     fn put_new(&self, path: &str, bytes: Bytes) -> Result<bool> {
         let len = bytes.len() as u64;
-        self.time(Operation::Put, path, |_| len, || self.inner.put_new(path, bytes))
+        self.time((Operation::Put, path, len), |_| len, || self.inner.put_new(path, bytes))
     }
     fn get(&self, path: &str, range: Option<Range<u64>>) -> Result<Option<Bytes>> {
         let len = |b: &Option<Bytes>| b.as_ref().map_or(0, |b| b.len() as u64);
-        self.time(Operation::Get, path, len, || self.inner.get(path, range))
+        self.time((Operation::Get, path, 0), len, || self.inner.get(path, range))
     }
     fn list(&self, dir: &str) -> Result<Vec<String>> {
-        self.time(Operation::List, dir, |_| 0, || self.inner.list(dir))
+        self.time((Operation::List, dir, 0), |_| 0, || self.inner.list(dir))
     }
     fn delete(&self, path: &str) -> Result<()> {
-        self.time(Operation::Delete, path, |()| 0, || self.inner.delete(path))
+        self.time((Operation::Delete, path, 0), |()| 0, || self.inner.delete(path))
     }
 }

@@ -1,16 +1,22 @@
 //! Follows a job to its end: one progress line while it runs, a summary at the end. On standard error only.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use flott_core::error::Result;
 use flott_core::time::{SharedClock, SystemClock};
-use flott_launcher::{JobClient, JobStatus, Progress};
+use flott_launcher::memory::size;
+use flott_launcher::{Diagnosis, JobClient, JobStatus, Progress, age};
 
 use crate::output::{event_time, thousands};
 
 /// How often the progress line changes.
 const REFRESH: Duration = Duration::from_millis(500);
+/// Sentences that are remembered as shown.
+const SHOWN_MAX: usize = 64;
+/// Sentences that differ in numbers only are shown this far apart; all of them are in the log (`-v`) and in the statistics.
+const REPEAT_NS: u64 = 60_000_000_000;
 
 /// Follows one job.
 pub struct Follower {
@@ -44,7 +50,7 @@ impl Follower {
     pub fn finish(self) -> Result<()> {
         let terminal = std::io::stderr().is_terminal();
         let mut last = self.client.progress();
-        let mut told = 0;
+        let (mut told, mut diagnosed) = (0, Diagnosed::default());
         let mut since_ns = self.clock.now_nanos();
         loop {
             let status = self.client.wait(REFRESH);
@@ -56,6 +62,7 @@ impl Follower {
                 eprintln!("{}the job failed and restarts: {e}", if terminal { "\r\x1b[K" } else { "" });
             }
             told = failures.len();
+            diagnosed.show(&self.client, self.clock.now_nanos(), terminal);
             let (now_ns, progress) = (self.clock.now_nanos(), self.client.progress());
             let seconds = (now_ns - since_ns) as f64 / 1e9;
             // Without a terminal a line every ten refreshes is enough for a log.
@@ -68,19 +75,17 @@ impl Follower {
         if terminal && !self.quiet {
             eprint!("\r\x1b[K");
         }
-        self.summary()
+        diagnosed.show(&self.client, self.clock.now_nanos(), terminal);
+        self.summary(diagnosed)
     }
 
     fn line(&self, status: &JobStatus, now: &Progress, before: &Progress, seconds: f64, terminal: bool) {
         let rate = |a: u64, b: u64| thousands(((a.saturating_sub(b)) as f64 / seconds.max(0.001)) as u64);
-        let checkpoint = match now.checkpoint {
-            Some(c) => format!(
-                "checkpoint {} ({} ms, {} ago)",
-                c.id,
-                c.duration_ms,
-                age((self.clock.now_ms() - c.completed_ms).max(0))
-            ),
-            None => "no checkpoint yet".to_owned(),
+        let since = |at_ms: i64| age((self.clock.now_ms() - at_ms).max(0));
+        let checkpoint = match (now.checkpoint, now.recovery_point_ms) {
+            (Some(c), _) => format!("checkpoint {} ({} ms, {} ago)", c.id, c.duration_ms, since(c.completed_ms)),
+            (None, Some(start_ms)) => format!("no checkpoint for {}", since(start_ms)),
+            (None, None) => "no checkpoint yet".to_owned(),
         };
         let restarting = if matches!(status, JobStatus::Restarting) { "restarting · " } else { "" };
         let text = format!(
@@ -98,7 +103,7 @@ impl Follower {
         }
     }
 
-    fn summary(self) -> Result<()> {
+    fn summary(self, diagnosed: Diagnosed) -> Result<()> {
         let seconds = (self.clock.now_nanos() - self.started_ns) as f64 / 1e9;
         let p = self.client.progress();
         let name = self.client.name().to_owned();
@@ -119,6 +124,18 @@ impl Follower {
             p.restarts,
             p.checkpoint.map(|c| format!("; last state {:.1} MB", c.state_bytes as f64 / 1e6)).unwrap_or_default(),
         );
+        let used: Vec<String> = p.memory.iter().filter(|m| m.peak_bytes > 0).map(memory).collect();
+        if !self.quiet && !used.is_empty() {
+            eprintln!("memory at most: {}", used.join(", "));
+        }
+        if let Some((last, count)) = diagnosed.last {
+            let more = if count > 1 { format!(" (the last of {count} such sentences)") } else { String::new() };
+            let late = match p.late_messages {
+                0 => String::new(),
+                n => format!("; {n} messages came for checkpoints given up before"),
+            };
+            eprintln!("note: {last}{more}{late}");
+        }
         match status {
             JobStatus::Failed(e) => Err(e),
             _ => Ok(()),
@@ -126,11 +143,44 @@ impl Follower {
     }
 }
 
-/// Milliseconds as people say them.
-fn age(ms: i64) -> String {
-    match ms {
-        0..=9_999 => format!("{:.1} s", ms as f64 / 1000.0),
-        10_000..=119_999 => format!("{} s", ms / 1000),
-        _ => format!("{} min", ms / 60_000),
+/// `fetch 60 mb of 64 mb, which 12 times was not enough`.
+fn memory(m: &flott_core::memory::MemoryFigures) -> String {
+    let limit = match m.limit_bytes {
+        usize::MAX => String::new(),
+        bytes => format!(" of {}", size(bytes as u64)),
+    };
+    let refused = match m.refused {
+        0 => String::new(),
+        n => format!(", waited {} times for room", thousands(n as u64)),
+    };
+    format!("{} {}{limit}{refused}", m.of.name(), size(m.peak_bytes as u64))
+}
+
+/// What was said about checkpoints and memory, and when.
+#[derive(Default)]
+struct Diagnosed {
+    known: usize,
+    last: Option<(Diagnosis, usize)>,
+    shown: BTreeMap<String, u64>,
+}
+
+impl Diagnosed {
+    /// Shows what is new.
+    fn show(&mut self, client: &JobClient, now_ns: u64, terminal: bool) {
+        let (fresh, known) = client.diagnoses(self.known);
+        self.known = known;
+        for diagnosis in fresh {
+            // Other numbers make no other sentence.
+            let gist: String = diagnosis.sentence.chars().filter(|c| !c.is_ascii_digit()).collect();
+            let due = self.shown.get(&gist).is_none_or(|at| now_ns.saturating_sub(*at) >= REPEAT_NS);
+            if due {
+                eprintln!("{}warning: {diagnosis}", if terminal { "\r\x1b[K" } else { "" });
+                if self.shown.len() >= SHOWN_MAX {
+                    self.shown.clear();
+                }
+                self.shown.insert(gist, now_ns);
+            }
+            self.last = Some((diagnosis, known));
+        }
     }
 }

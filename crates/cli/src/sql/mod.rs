@@ -116,6 +116,8 @@ impl Runner {
                 let restore = query.is_none();
                 let config = if restore { config } else { query_config(&config)? };
                 let client = submit(&graph, &config, &self.environment)?;
+                // The first job decides what the process may hold; later ones share it.
+                self.environment.memory = client.memory().clone();
                 match query {
                     Some(query) => self.query(client, &query, &printer),
                     None => self.insert(Follower::new(client, self.quiet), config.bool(keys::DML_SYNC)),

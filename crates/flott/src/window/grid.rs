@@ -11,7 +11,7 @@ use flott_state::timers::{TimeDomain, Timer, TimerService};
 use flott_state::typed::{StateDescriptor, StateKey, ValueState};
 
 use super::fold::Fold;
-use super::{Grid, TimeWindow, no_time, out_of_range};
+use super::{Grid, LateRow, TimeWindow, WindowRows, no_time, out_of_range};
 use crate::keys::{KeyColumns, push_key};
 use crate::output::Output;
 use crate::process::TIMERS;
@@ -33,6 +33,7 @@ pub(super) struct GridOperator<K, F: Fold, E, U> {
     domain: TimeDomain,
     fold: F,
     emit: E,
+    late: Option<LateRow<F::In, U>>,
     input: Box<dyn Stage<F::In>>,
     keys: KeyColumns<K>,
     opened: Option<Opened<F::Acc>>,
@@ -50,12 +51,13 @@ where
     E: Fn(&K, TimeWindow, F::Out) -> U + Send + 'static,
     U: Record,
 {
-    pub(super) fn new(grid: Grid, domain: TimeDomain, width: usize, fold: F, emit: E) -> Result<Self> {
+    pub(super) fn new(grid: Grid, domain: TimeDomain, width: usize, rows: WindowRows<F, E, U>) -> Result<Self> {
         Ok(GridOperator {
             grid,
             domain,
-            fold,
-            emit,
+            fold: rows.fold,
+            emit: rows.emit,
+            late: rows.late,
             input: decode::<F::In>()(),
             keys: KeyColumns::new(width)?,
             opened: None,
@@ -66,11 +68,11 @@ where
         })
     }
 
-    /// (end of window, row) of every row that is not late, by window; rows of a window in order.
-    fn place(&self, times: impl Iterator<Item = Option<i64>>, ctx: &OperatorContext) -> Result<Vec<(i64, u32)>> {
+    /// (end of window, row) of every row that is not late, by window; rows of a window in order. And the rows that are late.
+    fn place(&self, times: &[Option<i64>], ctx: &OperatorContext) -> Result<(Vec<(i64, u32)>, Vec<u32>)> {
         let now_ms = ctx.clock.now_ms();
-        let (mut placed, mut late) = (Vec::new(), 0);
-        for (row, time) in times.enumerate() {
+        let (mut placed, mut late) = (Vec::new(), Vec::new());
+        for (row, time) in times.iter().enumerate() {
             let time_ms = match self.domain {
                 TimeDomain::EventTime => time.ok_or_else(|| no_time(&ctx.name))?,
                 TimeDomain::ProcessingTime => now_ms,
@@ -88,11 +90,12 @@ where
                     placed.push((end, row as u32));
                 }
             }
-            late += u64::from(windows > 0 && placed.len() == before);
+            if windows > 0 && placed.len() == before {
+                late.push(row as u32);
+            }
         }
-        ctx.metrics.late_dropped.add(late);
         placed.sort_by_key(|p| p.0);
-        Ok(placed)
+        Ok((placed, late))
     }
 
     /// Adds the rows of one window.
@@ -187,7 +190,7 @@ where
     fn process(&mut self, _: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         self.keys.read_bytes(&batch.rows, ctx.max_parallelism)?;
         let (values, times): (Vec<F::In>, Vec<Option<i64>>) = self.input.run(&batch)?.into_pairs().unzip();
-        let placed = self.place(times.into_iter(), ctx)?;
+        let (placed, late) = self.place(&times, ctx)?;
         let state = &mut *ctx.state;
         for window in placed.chunk_by(|a, b| a.0 == b.0) {
             let rows = window.iter().map(|p| (p.1 as usize, values[p.1 as usize].clone())).collect();
@@ -195,8 +198,14 @@ where
         }
         let opened = self.opened.as_mut().expect("the runtime opens an operator before anything else");
         opened.contents.flush(state)?;
+        match self.late {
+            Some(make) => {
+                late.iter().for_each(|&i| self.output.rows.push(make(values[i as usize].clone()), times[i as usize]));
+            }
+            None => ctx.metrics.late_dropped.add(late.len() as u64),
+        }
         self.wake(ctx);
-        Ok(Progress::Done)
+        self.output.emit(&mut ctx.out)
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {

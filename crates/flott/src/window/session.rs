@@ -10,7 +10,7 @@ use flott_state::typed::{MapState, StateDescriptor, StateKey, StateType};
 
 use super::fold::Fold;
 use super::grid::CONTENTS;
-use super::{TimeWindow, no_time, out_of_range};
+use super::{LateRow, TimeWindow, WindowRows, no_time, out_of_range};
 use crate::keys::KeyColumns;
 use crate::output::Output;
 use crate::process::TIMERS;
@@ -41,6 +41,7 @@ pub(super) struct SessionOperator<K, F: Fold, E, U> {
     gap_ms: i64,
     fold: F,
     emit: E,
+    late: Option<LateRow<F::In, U>>,
     input: Box<dyn Stage<F::In>>,
     keys: KeyColumns<K>,
     opened: Option<Opened<F::Acc>>,
@@ -57,11 +58,12 @@ where
     E: Fn(&K, TimeWindow, F::Out) -> U + Send + 'static,
     U: Record,
 {
-    pub(super) fn new(gap_ms: i64, width: usize, fold: F, emit: E) -> Result<Self> {
+    pub(super) fn new(gap_ms: i64, width: usize, rows: WindowRows<F, E, U>) -> Result<Self> {
         Ok(SessionOperator {
             gap_ms,
-            fold,
-            emit,
+            fold: rows.fold,
+            emit: rows.emit,
+            late: rows.late,
             input: decode::<F::In>()(),
             keys: KeyColumns::new(width)?,
             opened: None,
@@ -82,14 +84,14 @@ where
         rows
     }
 
-    /// Puts one row into a session of its key; false when it is late.
+    /// Puts one row into a session of its key; gives it back when it is late.
     fn place(
         &self,
         open: &mut Vec<Session<F::Acc>>,
         row: F::In,
         window: TimeWindow,
         watermark_ms: i64,
-    ) -> Result<bool> {
+    ) -> Result<Option<F::In>> {
         // As in Flink, windows that only touch merge: a gap of exactly `gap_ms` does not split.
         let touches = |s: &Session<F::Acc>| s.start_ms <= window.end_ms && s.end_ms >= window.start_ms;
         let mut merged: Option<Session<F::Acc>> = None;
@@ -115,7 +117,7 @@ where
         }
         let mut session = match merged {
             Some(session) => session,
-            None if window.max_timestamp_ms() <= watermark_ms => return Ok(false),
+            None if window.max_timestamp_ms() <= watermark_ms => return Ok(Some(row)),
             None => Session {
                 start_ms: window.start_ms,
                 end_ms: window.end_ms,
@@ -129,7 +131,7 @@ where
         session.changed = true;
         self.fold.add(row, &mut session.acc)?;
         open.push(session);
-        Ok(true)
+        Ok(None)
     }
 
     fn load(&mut self, at: StateKey<'_>, state: &mut dyn StateBackend) -> Result<Vec<Session<F::Acc>>> {
@@ -227,7 +229,6 @@ where
         let order = self.by_key();
         let keys = std::mem::take(&mut self.keys.batch);
         let state = &mut *ctx.state;
-        let mut late = 0;
         for group in order.chunk_by(|&a, &b| keys.key(a as usize) == keys.key(b as usize)) {
             let at = StateKey::of(&keys, group[0] as usize);
             let mut open = self.load(at, state)?;
@@ -236,14 +237,17 @@ where
                 let start_ms = time.ok_or_else(|| no_time(&ctx.name))?;
                 let end_ms = start_ms.checked_add(self.gap_ms).ok_or_else(|| out_of_range(start_ms))?;
                 let window = TimeWindow { start_ms, end_ms };
-                late += u64::from(!self.place(&mut open, row, window, self.watermark.of(at.group))?);
+                match (self.place(&mut open, row, window, self.watermark.of(at.group))?, self.late) {
+                    (None, _) => {}
+                    (Some(late), Some(make)) => self.output.rows.push(make(late), time),
+                    (Some(_), None) => ctx.metrics.late_dropped.add(1),
+                }
             }
             let opened = self.opened.as_mut().expect("the runtime opens an operator before anything else");
             Self::store(opened, at, &before, open, state)?;
         }
         self.keys.batch = keys;
-        ctx.metrics.late_dropped.add(late);
-        Ok(Progress::Done)
+        self.output.emit(&mut ctx.out)
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {

@@ -27,9 +27,11 @@ impl JobMaster {
         self.stepping = true;
         while let Some(event) = self.queued.pop_front() {
             let now = self.now();
+            self.look(now);
             for action in self.parts.coordinator.step(now, event) {
                 self.act(action);
             }
+            self.tell_diagnoses();
         }
         self.stepping = false;
     }
@@ -55,7 +57,7 @@ impl JobMaster {
                 self.parts.board.checkpoint_failed();
                 if let Some((reason, message)) = self.parts.coordinator.stats().get(id).and_then(|r| r.failure.clone())
                 {
-                    tracing::warn!(checkpoint = %id, "checkpoint {id} failed: {reason}: {message}");
+                    tracing::debug!(checkpoint = %id, "checkpoint {id} failed: {reason}: {message}");
                 }
                 self.tell_all(&TaskCommand::Notify(Notification::Aborted(id)));
                 let storage = Arc::clone(&self.parts.storage);

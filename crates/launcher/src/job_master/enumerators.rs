@@ -57,14 +57,24 @@ impl Enumerator {
         })
     }
 
-    /// The first assignment: unfinished splits of the checkpoint, dealt out anew, and splits never seen before.
-    pub fn start(&mut self, unfinished: Vec<Split>) -> Result<Vec<Assignment>> {
-        self.known.extend(unfinished.iter().map(|s| s.id.clone()));
+    /// The first assignment: unfinished splits of the checkpoint, and splits never seen before. With the parallelism of the
+    /// checkpoint every reader goes on with its own: what was in flight stays in front of what it reads next. Else they are
+    /// dealt out anew.
+    pub fn start(&mut self, unfinished: Vec<(u32, Split)>, former_parallelism: Option<u32>) -> Result<Vec<Assignment>> {
+        self.known.extend(unfinished.iter().map(|(_, s)| s.id.clone()));
         let fresh = self.discover()?;
         let no_more = self.bounded || self.enumerator.discovery_interval_ms().is_none();
         let mut all: Vec<Assignment> =
             (0..self.parallelism).map(|subtask| Assignment { subtask, splits: Vec::new(), no_more }).collect();
-        for split in unfinished.into_iter().chain(fresh) {
+        let keep = former_parallelism == Some(self.parallelism);
+        let mut open: Vec<Split> = Vec::new();
+        for (reader, split) in unfinished {
+            match all.get_mut(reader as usize).filter(|_| keep) {
+                Some(own) => own.splits.push(split),
+                None => open.push(split),
+            }
+        }
+        for split in open.into_iter().chain(fresh) {
             all[self.next_reader as usize].splits.push(split);
             self.next_reader = (self.next_reader + 1) % self.parallelism;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flott_checkpoint::{Event as CheckpointEvent, RestartDecision};
 use flott_core::error::{Error, ErrorKind, Result};
-use flott_runtime::TaskHandle;
+use flott_runtime::{TaskCommand, TaskHandle};
 
 use super::{JobEvent, JobMaster, Restore, State, Then};
 use crate::deploy::Plan;
@@ -31,7 +31,8 @@ impl JobMaster {
         let mut started = || -> Result<()> {
             for (vertex, enumerator) in &mut deployment.enumerators {
                 let unfinished = plan.unfinished_splits(enumerator.operator)?;
-                starts.push((*vertex, enumerator.start(unfinished)?));
+                let former = plan.former_parallelism(enumerator.operator);
+                starts.push((*vertex, enumerator.start(unfinished, former)?));
             }
             Ok(())
         };
@@ -43,15 +44,67 @@ impl JobMaster {
         self.alive = self.tasks.len();
         self.finished = 0;
         self.ended_early.clear();
+        self.drains = deployment.drains;
+        self.draining = 0;
+        self.held_back.clear();
         self.state = State::Running { up: 0 };
         self.parts.board.set_tasks(deployment.entries);
         // The tasks run already: a source that cannot start is a failure of the attempt like any other.
         outcome?;
+        if !self.drains.is_empty() {
+            self.held_back = starts;
+            self.next_discovery_ms = None;
+            return Ok(());
+        }
         for (vertex, assignments) in starts {
             self.tell_vertex(vertex, assignments);
         }
         self.schedule_discovery();
         Ok(())
+    }
+
+    /// All tasks run. What a rescaled checkpoint held in flight goes first; then the job begins.
+    pub(super) fn on_all_up(&mut self) {
+        self.parts.board.set_status(JobStatus::Running);
+        match self.drains.is_empty() {
+            true => self.begin(),
+            false => self.drain_next(),
+        }
+    }
+
+    /// From here on there are checkpoints.
+    fn begin(&mut self) {
+        let subtasks = self.tasks.iter().map(TaskHandle::subtask).collect();
+        self.step(CheckpointEvent::Started { subtasks });
+        for subtask in std::mem::take(&mut self.ended_early) {
+            self.step(CheckpointEvent::SubtaskReachedEnd { subtask });
+        }
+    }
+
+    /// The next step of putting rows in flight in; after the last, sources get their splits.
+    fn drain_next(&mut self) {
+        if let Some((operator, vertex)) = self.drains.pop_front() {
+            let of_vertex: Vec<usize> =
+                (0..self.tasks.len()).filter(|&i| self.tasks[i].subtask().vertex == vertex).collect();
+            self.draining = of_vertex.len();
+            of_vertex.into_iter().for_each(|i| self.tell(i, TaskCommand::Drain(operator)));
+            return;
+        }
+        tracing::info!("the rows in flight of the checkpoint have been processed");
+        self.tell_all(&TaskCommand::Resume);
+        for (vertex, assignments) in std::mem::take(&mut self.held_back) {
+            self.tell_vertex(vertex, assignments);
+        }
+        self.schedule_discovery();
+        self.begin();
+    }
+
+    /// A task has nothing of the present step on its way any more.
+    pub(super) fn on_drained(&mut self) {
+        self.draining = self.draining.saturating_sub(1);
+        if self.draining == 0 && matches!(self.state, State::Running { .. }) {
+            self.drain_next();
+        }
     }
 
     fn schedule_discovery(&mut self) {

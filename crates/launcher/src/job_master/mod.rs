@@ -4,6 +4,7 @@
 //! here waits for storage: that is the work threads' part.
 
 mod actions;
+mod diagnose;
 mod enumerators;
 mod failover;
 mod upload;
@@ -18,8 +19,8 @@ use flott_checkpoint::metadata::{CheckpointMetadata, JobDescription};
 use flott_checkpoint::{CheckpointCoordinator, Event as CheckpointEvent, JobStorage, RestartStrategy};
 use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
-use flott_core::ids::{CheckpointId, SubtaskId, VertexId};
-use flott_core::memory::MemoryBudget;
+use flott_core::ids::{CheckpointId, OperatorId, SubtaskId, VertexId};
+use flott_core::memory::{MemoryBudget, MemoryUse, Reservation};
 use flott_core::snapshot::{ChunkReader, SubtaskCheckpointStats, SubtaskState};
 use flott_core::time::SharedClock;
 use flott_plan::job_graph::JobGraph;
@@ -28,7 +29,7 @@ use flott_runtime::{TaskCommand, TaskEvent, TaskHandle, TaskListener};
 pub use enumerators::{Assignment, Enumerator};
 
 use crate::options::JobOptions;
-use crate::progress::{JobBoard, JobStatus};
+use crate::progress::JobBoard;
 use crate::work::WorkThreads;
 
 /// Events that may wait for the job master: tasks wait when it is full, which it never is for long.
@@ -135,11 +136,19 @@ pub struct JobMaster {
     finished: usize,
     /// Subtasks that reached the end of their data before all were running.
     ended_early: Vec<SubtaskId>,
+    /// How rows in flight of a rescaled checkpoint are put in, and how many tasks have not answered the present step.
+    drains: VecDeque<(OperatorId, VertexId)>,
+    draining: usize,
+    /// Splits that sources get once all that is done.
+    held_back: Vec<(VertexId, Vec<Assignment>)>,
     wake_checkpoint_ms: Option<i64>,
     next_discovery_ms: Option<i64>,
     events: Receiver<JobEvent>,
     sender: SyncSender<JobEvent>,
     work: WorkThreads,
+    looks: diagnose::Looks,
+    /// The state of all tasks, drawn from the budget.
+    state_memory: Reservation,
     /// Events for the coordinator that came up while its actions were carried out.
     queued: VecDeque<CheckpointEvent>,
     stepping: bool,
@@ -160,6 +169,8 @@ impl JobMaster {
         let work = WorkThreads::start("checkpoint-io", 2)
             .map_err(|e| Error::retry("job.threads", format!("cannot start a thread: {e}")))?;
         Ok(JobMaster {
+            state_memory: parts.memory.reserve(MemoryUse::State, 0),
+            looks: diagnose::Looks::default(),
             parts,
             state: State::Done,
             attempt: 0,
@@ -170,6 +181,9 @@ impl JobMaster {
             alive: 0,
             finished: 0,
             ended_early: Vec::new(),
+            drains: VecDeque::new(),
+            draining: 0,
+            held_back: Vec::new(),
             wake_checkpoint_ms: None,
             next_discovery_ms: None,
             events,
@@ -218,6 +232,7 @@ impl JobMaster {
 
     fn on_time(&mut self) {
         let now = self.now();
+        self.look_after(now);
         if self.wake_checkpoint_ms.is_some_and(|at| at <= now) {
             self.wake_checkpoint_ms = None;
             self.step(CheckpointEvent::Tick);
@@ -260,16 +275,12 @@ impl JobMaster {
                 if let State::Running { up } = &mut self.state {
                     *up += 1;
                     if *up == self.tasks.len() {
-                        self.parts.board.set_status(JobStatus::Running);
-                        let subtasks = self.tasks.iter().map(TaskHandle::subtask).collect();
-                        self.step(CheckpointEvent::Started { subtasks });
-                        for subtask in std::mem::take(&mut self.ended_early) {
-                            self.step(CheckpointEvent::SubtaskReachedEnd { subtask });
-                        }
+                        self.on_all_up();
                     }
                 }
             }
             TaskEvent::Cut(cut) => self.upload(subtask, cut),
+            TaskEvent::Drained(_) => self.on_drained(),
             TaskEvent::Declined { checkpoint, reason } => self.step(CheckpointEvent::Declined {
                 subtask,
                 checkpoint,

@@ -1,10 +1,11 @@
 //! Writes the cut of a task off its thread and answers with an event.
 
+use flott_checkpoint::stats::CutRecord;
 use flott_core::element::Barrier;
 use flott_core::error::{Error, Result};
 use flott_core::ids::SubtaskId;
 use flott_core::snapshot::{ChunkWriter, OperatorCut, OperatorSubtaskState, SubtaskCheckpointStats, SubtaskState};
-use flott_runtime::TaskCut;
+use flott_runtime::{InFlightCut, TaskCut};
 
 use super::{JobEvent, JobMaster};
 
@@ -12,6 +13,13 @@ impl JobMaster {
     /// Hands the cut to the work threads.
     pub(super) fn upload(&mut self, subtask: SubtaskId, cut: TaskCut) {
         let Barrier { checkpoint, .. } = cut.barrier;
+        let passed = CutRecord {
+            at_ms: self.now(),
+            start_delay_ms: cut.start_delay_ms,
+            alignment_ms: cut.alignment_ms,
+            sync_ms: cut.sync_ms,
+        };
+        self.parts.coordinator.stats_mut().cut(checkpoint, subtask, passed);
         let writer = match self.parts.storage.chunk_writer(checkpoint) {
             Ok(w) => w,
             Err(e) => {
@@ -29,7 +37,7 @@ impl JobMaster {
                 cut.cuts.iter_mut().for_each(|c| c.keyed = None);
             }
             let start = clock.now_nanos();
-            let result = caught(|| write(cut.cuts, &*writer)).map(|state| {
+            let result = caught(|| write(cut.cuts, cut.in_flight, subtask.index, &*writer)).map(|state| {
                 let stats = SubtaskCheckpointStats {
                     start_delay_ms: cut.start_delay_ms,
                     alignment_ms: cut.alignment_ms,
@@ -37,6 +45,9 @@ impl JobMaster {
                     async_ms: (clock.now_nanos() - start) / 1_000_000,
                     state_bytes: state.state_bytes(),
                     written_bytes: state.written_bytes(),
+                    processed_bytes: cut.processed_bytes,
+                    persisted_bytes: state.persisted_bytes(),
+                    unaligned: cut.unaligned,
                 };
                 (state, stats)
             });
@@ -51,10 +62,16 @@ pub(super) fn caught<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|_| Err(Error::bug("storing a checkpoint panicked; the place is on standard error")))
 }
 
-fn write(cuts: Vec<OperatorCut>, writer: &dyn ChunkWriter) -> Result<SubtaskState> {
+fn write(
+    cuts: Vec<OperatorCut>,
+    in_flight: InFlightCut,
+    subtask: u32,
+    writer: &dyn ChunkWriter,
+) -> Result<SubtaskState> {
     let operators = cuts.into_iter().map(|cut| {
         let keyed = cut.keyed.map(|k| k.write(writer)).transpose()?;
         Ok(OperatorSubtaskState { operator: cut.operator, keyed, operator_state: cut.operator_state })
     });
-    Ok(SubtaskState { operators: operators.collect::<Result<_>>()? })
+    let operators = operators.collect::<Result<_>>()?;
+    Ok(SubtaskState { operators, in_flight: in_flight.write(subtask, writer)? })
 }

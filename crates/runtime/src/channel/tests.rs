@@ -61,19 +61,44 @@ fn signals_are_bounded() {
     assert_eq!(sent, 2 + SIGNALS_MAX);
 }
 
+fn barrier(checkpoint: u64, unaligned_after_ms: Option<u32>) -> Barrier {
+    let options = flott_core::element::BarrierOptions { unaligned_after_ms, ..Default::default() };
+    Barrier { checkpoint: flott_core::CheckpointId(checkpoint), triggered_ms: 100, options }
+}
+
+fn queued(b: Barrier) -> Element {
+    Element::Signal(Signal::Barrier(b))
+}
+
+fn texts(elements: &[Element]) -> Vec<String> {
+    elements.iter().map(text).collect()
+}
+
 #[test]
-fn priority_elements_overtake_the_rest_and_not_each_other() {
-    let (tx, rx, ..) = small();
-    assert!(tx.try_send(rows(1)).is_ok() && tx.try_send(rows(2)).is_ok());
-    tx.send_priority(watermark(1));
-    tx.send_priority(watermark(2));
-    let mut seen = Vec::new();
-    rx.for_each_queued(|e| seen.push(text(e)));
-    assert_eq!(seen, ["watermark 1", "watermark 2", "+I[1]", "+I[2]"]);
-    assert_eq!(text(&rx.try_recv().expect("sent")), "watermark 1");
-    tx.send_priority(watermark(3));
+fn barriers_overtake_the_rest_and_not_each_other() {
+    let (tx, rx, _, receiver) = small();
+    assert!(tx.try_send(rows(1)).is_ok() && tx.try_send(queued(barrier(1, None))).is_ok());
+    assert!(tx.try_send(rows(2)).is_ok() && tx.try_send(watermark(5)).is_ok());
+    assert_eq!(receiver.alarm_ms(), i64::MAX, "nothing overtakes yet");
+    assert_eq!(texts(&tx.overtake(barrier(2, Some(7)))), ["+I[1]", "+I[2]", "watermark 5"]);
+    assert_eq!(receiver.alarm_ms(), i64::MIN);
+    tx.overtake(barrier(3, Some(7)));
+    let next = || rx.take_priority().map(|b| (b.checkpoint.0, b.is_unaligned()));
+    assert_eq!([next(), next(), next()], [Some((2, true)), Some((3, true)), None]);
+    assert_eq!(text(&rx.try_recv().expect("sent")), "+I[1]");
+}
+
+#[test]
+fn a_barrier_is_taken_from_between_rows_when_its_time_has_come() {
+    let (tx, rx, _, receiver) = small();
+    assert!(tx.try_send(rows(1)).is_ok() && tx.try_send(queued(barrier(1, Some(50)))).is_ok());
+    assert!(tx.try_send(rows(2)).is_ok());
+    assert_eq!((receiver.alarm_ms(), rx.next_overtaking_ms()), (150, Some(150)));
+    assert!(rx.overtake(|b| b.checkpoint.0 == 9).is_none());
+    let (found, before) = rx.overtake(|b| b.overtakes_at_ms() <= Some(150)).expect("it is due");
+    assert_eq!((found, texts(&before)), (barrier(1, Some(50)), vec!["+I[1]".to_owned()]));
     let rest: Vec<String> = std::iter::from_fn(|| rx.try_recv()).map(|e| text(&e)).collect();
-    assert_eq!(rest, ["watermark 2", "watermark 3", "+I[1]", "+I[2]"]);
+    assert_eq!((rest, rx.next_overtaking_ms()), (vec!["+I[1]".to_owned(), "+I[2]".to_owned()], None));
 }
 
 #[test]
@@ -126,4 +151,20 @@ fn no_wake_up_is_lost_between_threads() {
         }
     }
     producer.join().expect("the producer does not panic");
+}
+
+#[test]
+fn what_is_queued_is_drawn_from_the_budget_and_given_back_with_the_channel() {
+    let budget = MemoryBudget::new(|_| 1 << 20);
+    let used = || budget.used_bytes(MemoryUse::Network);
+    let (tx, rx, _, _) = small();
+    rx.draw_on(&budget);
+    assert!(tx.try_send(rows(1)).is_ok());
+    let one = used();
+    assert!(one > 0 && one == rx.queued().1);
+    assert!(tx.try_send(rows(2)).is_ok() && used() == rx.queued().1 && used() > one);
+    assert!(rx.try_recv().is_some() && used() == rx.queued().1);
+    drop((tx, rx));
+    assert_eq!(used(), 0);
+    assert!(budget.peak_bytes(MemoryUse::Network) > one);
 }

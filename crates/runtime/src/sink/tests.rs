@@ -15,6 +15,7 @@ use crate::testing::{OperatorHarness, batch, render_batch, schema};
 struct Log {
     lines: Vec<String>,
     busy_until_ms: i64,
+    flush_busy_until_ms: i64,
     commit_errors: Vec<CommitError>,
 }
 
@@ -63,6 +64,14 @@ impl SinkWriter for SpyWriter {
             return Ok(WriteStatus::Busy { until_ms });
         }
         self.spy.say(format!("write {}", render_batch(batch).join(" ")));
+        Ok(WriteStatus::Accepted)
+    }
+    fn flush(&mut self, end_of_data: bool) -> Result<WriteStatus> {
+        let until_ms = self.spy.0.lock().expect("not poisoned").flush_busy_until_ms;
+        if self.context.clock.now_ms() < until_ms {
+            self.spy.say(format!("flush end {end_of_data}"));
+            return Ok(WriteStatus::Busy { until_ms });
+        }
         Ok(WriteStatus::Accepted)
     }
     fn prepare_commit(&mut self, checkpoint: CheckpointId, end_of_data: bool) -> Result<Vec<Committable>> {
@@ -144,7 +153,7 @@ fn a_busy_writer_gets_the_same_batch_again() {
     let mut sink = spy.harness(&[]).expect("opens");
     spy.lines();
     sink.batch(0, one_row()).expect("kept");
-    assert!(sink.is_blocked());
+    assert!(!sink.is_blocked(), "signals may still come");
     assert_eq!(sink.next_wake_ms(), Some(50));
     sink.processing_time(49).expect("too soon");
     assert_eq!(spy.lines(), Vec::<String>::new());
@@ -153,6 +162,98 @@ fn a_busy_writer_gets_the_same_batch_again() {
     sink.processing_time(1_000).expect("rolls");
     sink.processing_time(2_000).expect("rolls");
     assert_eq!(spy.lines(), ["time 1000", "time 2000"]);
+}
+
+#[test]
+fn a_barrier_passes_a_busy_writer_and_takes_the_batch_along() {
+    let spy = Spy::default();
+    spy.0.lock().expect("not poisoned").busy_until_ms = 50;
+    let mut sink = spy.harness(&[]).expect("opens");
+    spy.lines();
+    sink.batch(0, one_row()).expect("kept");
+    let state = sink.checkpoint().expect("the barrier passes at once");
+    assert_eq!(spy.lines(), ["prepare 1 end false"]);
+    // A chain that does not ask whether there is room is held back, and loses nothing.
+    let second = batch(&schema(&[("a", DataType::Int64)]), &["[2]"]);
+    sink.batch(0, second.clone()).expect("held back");
+    assert!(sink.is_blocked());
+    sink.processing_time(50).expect("taken");
+    assert_eq!(spy.lines(), ["write +I[1]", "write +I[2]"]);
+    assert!(!sink.is_blocked());
+    let after = sink.checkpoint().expect("cut");
+
+    let mut restored = spy.harness(&[state]).expect("opens");
+    restored.batch(0, second).expect("held back until the parked rows are written");
+    restored.processing_time(50).expect("taken");
+    let lines = spy.lines();
+    let writes: Vec<&String> = lines.iter().filter(|l| l.starts_with("write +")).collect();
+    assert_eq!(writes, ["write +I[1]", "write +I[2]"], "the rows of the checkpoint come first");
+
+    drop(spy.harness(&[after]).expect("opens"));
+    assert!(!spy.lines().iter().any(|l| l.starts_with("write +")), "what was written is in no later checkpoint");
+}
+
+#[test]
+fn an_operator_says_that_it_takes_no_batch_until_the_parked_one_is_written() {
+    let spy = Spy::default();
+    let mut sink = SinkOperator::new(Arc::new(spy.clone()), 7);
+    assert!(sink.accepts_input());
+    sink.parked.push_back(one_row());
+    assert!(!sink.accepts_input());
+    assert!(!sink.is_settled());
+    sink.parked.clear();
+    sink.recovering = true;
+    assert!(!sink.accepts_input(), "restored commits come before the first row");
+}
+
+#[test]
+fn the_writer_may_make_a_barrier_wait_and_at_the_end_of_data_nothing_is_left() {
+    let spy = Spy::default();
+    let mut sink = spy.harness(&[]).expect("opens");
+    spy.lines();
+    spy.0.lock().expect("not poisoned").flush_busy_until_ms = 20;
+    sink.checkpoint().expect_err("the barrier waits");
+    assert_eq!((sink.is_blocked(), sink.next_wake_ms()), (true, Some(20)));
+    sink.processing_time(20).expect("flushed");
+    assert_eq!(spy.lines(), ["flush end false", "prepare 1 end false"]);
+
+    // While the rest is written, barriers pass; the end of the data is told after that, and the last barrier follows.
+    spy.0.lock().expect("not poisoned").busy_until_ms = 40;
+    sink.batch(0, one_row()).expect("kept");
+    sink.end_of_data().expect("ends");
+    sink.checkpoint().expect("a barrier passes");
+    assert_eq!((spy.lines(), sink.is_busy()), (vec!["prepare 2 end false".to_owned()], true));
+    spy.0.lock().expect("not poisoned").flush_busy_until_ms = 60;
+    sink.processing_time(40).expect("written");
+    assert_eq!((spy.lines(), sink.is_busy()), (vec!["write +I[1]".to_owned(), "flush end true".to_owned()], true));
+    sink.processing_time(60).expect("flushed");
+    assert!(!sink.is_busy(), "now the task may tell");
+    sink.checkpoint().expect("the last barrier");
+    assert_eq!(spy.lines(), ["prepare 3 end true"]);
+}
+
+#[test]
+fn a_commit_under_way_is_asked_for_again_and_counts_no_attempt() {
+    let spy = Spy::default();
+    let mut sink = spy.harness(&[]).expect("opens");
+    sink.checkpoint().expect("cut");
+    spy.lines();
+    spy.fail((1..20).map(|n| CommitError::Pending { committed: usize::from(n == 15), until_ms: n * 10 }));
+    sink.notify(Notification::Completed(CheckpointId(1))).expect("begun");
+    sink.batch(0, one_row()).expect("rows go on meanwhile");
+    sink.checkpoint().expect("and barriers do");
+    assert_eq!(spy.lines(), ["commit part-1", "write +I[1]", "prepare 2 end false"]);
+    sink.notify(Notification::Completed(CheckpointId(2))).expect("heard, and not asked before the time");
+    assert_eq!(spy.lines(), Vec::<String>::new());
+    for n in 1..20 {
+        sink.processing_time(n * 10).expect("asked again");
+    }
+    let lines = spy.lines();
+    assert_eq!(lines.len(), 19);
+    assert!(lines[..14].iter().all(|l| l == "commit part-1 part-2"), "{lines:?}");
+    assert!(lines[14..].iter().all(|l| l == "commit part-2"), "what is committed does not come again: {lines:?}");
+    sink.notify(Notification::Completed(CheckpointId(2))).expect("done");
+    assert_eq!(spy.lines(), Vec::<String>::new(), "what is committed is not committed again");
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Kit {
         self.script.lines.lock().expect("not poisoned").extend(lines);
         let mut out = Vec::new();
         for _ in 0..1_000 {
-            match self.head.poll(self.clock.now_ms()).expect("no error") {
+            match self.head.poll(self.clock.now_ms(), true).expect("no error") {
                 HeadPoll::Item(Item::Batch { batch, .. }) => out.extend(render_batch(&batch)),
                 HeadPoll::Item(Item::Signal(Signal::Watermark(w))) => out.push(format!("watermark {}", w.0)),
                 HeadPoll::Item(Item::Signal(s)) => out.push(format!("{s:?}")),
@@ -119,6 +119,7 @@ impl Kit {
                     out.push(format!("barrier {} {}={:?}", b.barrier.checkpoint, splits[0].id, splits[0].state));
                 }
                 HeadPoll::Declined(c) => out.push(format!("declined {c}")),
+                HeadPoll::Hurry => out.push("hurry".to_owned()),
                 // The script may hold more than one answer of "nothing now".
                 HeadPoll::Nothing { .. } if self.script.lines.lock().expect("not poisoned").is_empty() => return out,
                 HeadPoll::Nothing { .. } => {}
@@ -154,7 +155,9 @@ fn watermarks_come_at_most_once_an_interval_and_the_last_is_not_forgotten() {
     let mut kit = Kit::new(WatermarkOptions::default(), 200, None);
     kit.assign(&["a"], false);
     assert_eq!(kit.run(&["a 1", "a 2", "a 3"]), ["+I[1]", "watermark 1", "+I[2]", "+I[3]"]);
-    let HeadPoll::Nothing { wake_at_ms } = kit.head.poll(10).expect("no error") else { panic!("nothing is left") };
+    let HeadPoll::Nothing { wake_at_ms } = kit.head.poll(10, true).expect("no error") else {
+        panic!("nothing is left")
+    };
     assert_eq!(wake_at_ms, Some(200));
     kit.clock.set(200);
     assert_eq!(kit.run(&[]), ["watermark 3"]);
@@ -193,7 +196,7 @@ fn a_split_that_runs_ahead_of_its_group_is_paused_until_the_others_follow() {
     assert_eq!(kit.calls(), ["pause a true"]);
     // Both are paused: the reader is not even asked.
     kit.script.lines.lock().expect("not poisoned").push_back("a 300");
-    let HeadPoll::Nothing { wake_at_ms } = kit.head.poll(0).expect("no error") else { panic!("all is paused") };
+    let HeadPoll::Nothing { wake_at_ms } = kit.head.poll(0, true).expect("no error") else { panic!("all is paused") };
     assert_eq!(wake_at_ms, Some(ALIGNMENT_INTERVAL_MS));
     other.report(None);
     assert_eq!(kit.run(&[]), ["+I[300]"]);
@@ -207,7 +210,9 @@ fn barriers_lie_behind_what_was_read_and_come_after_the_end_too() {
     let mut kit = Kit::new(WatermarkOptions::default(), 0, None);
     kit.assign(&["a"], true);
     kit.script.lines.lock().expect("not poisoned").extend(["a 1", "a 2", "a end"]);
-    let HeadPoll::Item(Item::Batch { .. }) = kit.head.poll(0).expect("no error") else { panic!("a row comes first") };
+    let HeadPoll::Item(Item::Batch { .. }) = kit.head.poll(0, true).expect("no error") else {
+        panic!("a row comes first")
+    };
     kit.trigger(1);
     assert_eq!(
         kit.run(&[]),
@@ -243,6 +248,6 @@ fn a_panic_in_a_connector_names_the_source() {
     let mut kit = Kit::new(WatermarkOptions::default(), 0, None);
     kit.assign(&["a"], true);
     kit.script.lines.lock().expect("not poisoned").push_back("panic no disk");
-    let Err(e) = kit.head.poll(0) else { panic!("the panic is an error") };
+    let Err(e) = kit.head.poll(0, true) else { panic!("the panic is an error") };
     assert!(e.to_string().starts_with("source \"script\": panicked: no disk"), "{e}");
 }

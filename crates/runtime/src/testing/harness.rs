@@ -22,6 +22,7 @@ use flott_core::time::{Clock, EventTime, ManualClock, SharedClock};
 use super::{BackendFactory, BackendRequest, TEST_MAX_PARALLELISM};
 use crate::chain::{Chain, ChainEvent};
 use crate::head::{BarrierItem, Item};
+use crate::in_flight::Queued;
 use crate::task::TaskCut;
 
 /// Chunks kept inside their references.
@@ -65,6 +66,10 @@ impl StateBackend for NoState {
     }
     fn notify(&mut self, _checkpoint: CheckpointId, _completed: bool) {}
 }
+
+/// How long, and how often, a harness waits for other threads.
+const WAIT: std::time::Duration = std::time::Duration::from_micros(200);
+const WAITS_MAX: usize = 50_000;
 
 /// What a harness is built from.
 pub struct OperatorHarnessBuilder {
@@ -147,8 +152,16 @@ impl OperatorHarnessBuilder {
         let metrics = Arc::clone(&context.metrics);
         let mut chain = Chain::new(vec![(self.factory.create()?, context)]);
         chain.open()?;
-        let mut harness =
-            OperatorHarness { chain, clock, chunks: self.chunks, metrics, output: Vec::new(), next_checkpoint: 1 };
+        let mut harness = OperatorHarness {
+            chain,
+            clock,
+            chunks: self.chunks,
+            metrics,
+            output: Vec::new(),
+            before_barrier: 0,
+            next_checkpoint: 1,
+            hurried: false,
+        };
         harness.settle()?;
         Ok(harness)
     }
@@ -161,7 +174,11 @@ pub struct OperatorHarness {
     chunks: Arc<MemoryChunks>,
     metrics: Arc<OperatorMetrics>,
     output: Vec<Element>,
+    /// Elements of `output` that came out before the last barrier.
+    before_barrier: usize,
     next_checkpoint: u64,
+    /// What is given is only begun: see [`OperatorHarness::interrupted`].
+    hurried: bool,
 }
 
 impl OperatorHarness {
@@ -206,14 +223,48 @@ impl OperatorHarness {
     }
     /// A barrier passes: the state, written.
     pub fn checkpoint(&mut self) -> Result<OperatorSubtaskState> {
+        let item = Item::Barrier(self.barrier());
+        let cut = self.feed(item)?.ok_or_else(|| Error::bug("the barrier did not pass the operator"))?;
+        self.written(cut)
+    }
+    fn barrier(&mut self) -> BarrierItem {
         let checkpoint = CheckpointId(self.next_checkpoint);
         self.next_checkpoint += 1;
         let barrier = Barrier { checkpoint, triggered_ms: self.clock.now_ms(), options: BarrierOptions::default() };
-        let item = Item::Barrier(BarrierItem { barrier, start_delay_ms: 0, alignment_ms: 0, cut: None, sync_ns: 0 });
-        let cut = self.feed(item)?.ok_or_else(|| Error::bug("the barrier did not pass the operator"))?;
+        BarrierItem { barrier, start_delay_ms: 0, alignment_ms: 0, processed_bytes: 0, cut: None, sync_ns: 0 }
+    }
+    fn written(&self, cut: TaskCut) -> Result<OperatorSubtaskState> {
         let cut = cut.cuts.into_iter().next().ok_or_else(|| Error::bug("the cut is empty"))?;
         let keyed = cut.keyed.map(|k| k.write(&*self.chunks)).transpose()?;
         Ok(OperatorSubtaskState { operator: cut.operator, keyed, operator_state: cut.operator_state })
+    }
+    /// Begins what `give` gives, and lets a barrier overtake before anything that came out of it has been taken: the state, written.
+    /// What had come out follows in the output, as it would out of the checkpoint.
+    pub fn interrupted(&mut self, give: impl FnOnce(&mut Self) -> Result<()>) -> Result<OperatorSubtaskState> {
+        self.hurried = true;
+        let given = give(self);
+        self.hurried = false;
+        given?;
+        let item = self.barrier();
+        self.chain.overtake_from_head(item, Queued::default());
+        let nanos = self.nanos();
+        let mut waits = 0;
+        loop {
+            match self.chain.step(self.clock.now_ms(), &nanos)? {
+                ChainEvent::Nothing if waits < WAITS_MAX && self.waits_for_others() => {
+                    waits += 1;
+                    std::thread::sleep(WAIT);
+                }
+                ChainEvent::Overtook(done) => {
+                    self.output.extend(self.chain.drain_tail());
+                    return self.written(done.cut);
+                }
+                ChainEvent::Worked => {}
+                ChainEvent::Cut(_) | ChainEvent::Nothing => {
+                    return Err(Error::bug("the barrier does not overtake: the operator waits for time"));
+                }
+            }
+        }
     }
     /// Tells the operator that a checkpoint was published (`true`) or given up.
     pub fn notify(&mut self, notification: Notification) -> Result<()> {
@@ -224,6 +275,12 @@ impl OperatorHarness {
     pub fn take_output(&mut self) -> Vec<Element> {
         std::mem::take(&mut self.output)
     }
+    /// Takes what came out before the last barrier; what another thread's answer brought about since is lost, as it is for a job
+    /// that is restored from there.
+    pub fn take_output_to_barrier(&mut self) -> Vec<Element> {
+        self.output.truncate(self.before_barrier);
+        self.take_output()
+    }
     /// Processing time.
     pub fn now_ms(&self) -> i64 {
         self.clock.now_ms()
@@ -231,6 +288,10 @@ impl OperatorHarness {
     /// When the operator wants to be woken.
     pub fn next_wake_ms(&self) -> Option<i64> {
         self.chain.next_wake_ms()
+    }
+    /// Whether the operator takes no rows for now.
+    pub fn is_busy(&self) -> bool {
+        self.chain.is_busy()
     }
     /// Whether the operator is blocked on something other than room in its outbox.
     pub fn is_blocked(&self) -> bool {
@@ -254,24 +315,57 @@ impl OperatorHarness {
         if !self.chain.accepts() {
             return Err(Error::bug("the operator is blocked and was given something"));
         }
+        let barrier = matches!(item, Item::Barrier(_));
         let event = self.chain.feed(item, &self.nanos())?;
-        let settled = self.settle()?;
-        Ok(match event {
-            ChainEvent::Cut(cut) => Some(cut),
-            _ => settled,
-        })
+        let mut cut = self.settle()?;
+        if let ChainEvent::Cut(c) = event {
+            cut = Some(c);
+        }
+        for _ in 0..WAITS_MAX {
+            if !barrier || cut.is_some() || !self.waits_for_others() {
+                break;
+            }
+            std::thread::sleep(WAIT);
+            cut = self.settle()?;
+        }
+        Ok(cut)
+    }
+
+    /// Waits for what other threads do for the operator, until it has nothing under way any more: 10 s at most.
+    pub fn wait(&mut self) -> Result<()> {
+        for _ in 0..WAITS_MAX {
+            self.settle()?;
+            if !self.waits_for_others() {
+                return Ok(());
+            }
+            std::thread::sleep(WAIT);
+        }
+        Err(Error::bug("the operator waits for more than 10 s"))
+    }
+    /// Whether something is under way that no call and no time of its own would end.
+    fn waits_for_others(&self) -> bool {
+        !self.chain.is_settled() && self.chain.next_wake_ms().is_none_or(|at| at == i64::MAX)
+    }
+    /// Whether the operator takes another batch.
+    pub fn accepts_rows(&self) -> bool {
+        self.chain.accepts() && self.chain.accepts_rows()
     }
 
     /// Lets the operator do all it can. Room is made only when nothing else helps, one element at a time.
     fn settle(&mut self) -> Result<Option<TaskCut>> {
         let mut cut = None;
         let nanos = self.nanos();
+        if self.hurried {
+            self.chain.step(self.clock.now_ms(), &nanos)?;
+            return Ok(None);
+        }
         loop {
             match self.chain.step(self.clock.now_ms(), &nanos)? {
                 ChainEvent::Worked => {}
                 ChainEvent::Cut(c) => cut = Some(c),
+                ChainEvent::Overtook(o) => cut = Some(o.cut),
                 ChainEvent::Nothing => match self.chain.pop() {
-                    Some(Element::Signal(Signal::Barrier(_))) => {}
+                    Some(Element::Signal(Signal::Barrier(_))) => self.before_barrier = self.output.len(),
                     Some(element) => self.output.push(element),
                     None => return Ok(cut),
                 },

@@ -51,3 +51,22 @@ fn when_all_are_idle_time_goes_where_the_furthest_was() {
 fn idle_twice_is_idle_once() {
     assert_eq!(run(1, "0:idle; 0:idle; 0:active; 0:active"), ["idle", "-", "active", "-"]);
 }
+
+#[test]
+fn after_a_restore_time_is_where_it_was_and_waits_for_who_begins_anew() {
+    let mut valve = WatermarkValve::new(2);
+    valve.restore(EventTime(10));
+    valve.restore_channel(0, EventTime(10), false);
+    valve.restore_channel(1, EventTime(30), false);
+    assert_eq!(valve.mark(1), (EventTime(30), false));
+    assert_eq!(valve.on_watermark(0, EventTime(20)), Some(Signal::Watermark(EventTime(20))));
+    // What follows on the channels comes from sources that begin anew, with other splits perhaps.
+    assert_eq!((valve.forget(0), valve.forget(1)), (None, None));
+    assert_eq!(valve.on_watermark(0, EventTime(50)), None);
+    assert_eq!(valve.on_watermark(1, EventTime(15)), None, "time does not go back");
+    assert_eq!(valve.on_watermark(1, EventTime(25)), Some(Signal::Watermark(EventTime(25))));
+    assert_eq!(valve.watermark(), EventTime(25));
+    // Idleness is forgotten too, and taken back where it was said.
+    assert_eq!((valve.on_idle(0).len(), valve.on_idle(1).pop()), (0, Some(Signal::Idle)));
+    assert_eq!(valve.forget(0), Some(Signal::Active));
+}

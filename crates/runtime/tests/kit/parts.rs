@@ -111,14 +111,113 @@ impl Operator for Poison {
     }
 }
 
-/// Sums per key in keyed state; says them at the end of data, one batch per key.
-#[derive(Default)]
+/// The splits and the residues modulo ten of numbers: rows of each stay in order on their way through the job.
+const LANES: usize = 40;
+
+/// Per key: the sum, and the last number of each lane.
+struct Entry {
+    sum: i64,
+    last: [i64; LANES],
+}
+
+impl Entry {
+    fn read(bytes: Option<&[u8]>) -> Entry {
+        let at =
+            |i: usize| bytes.map_or(-1, |b| i64::from_le_bytes(b[i * 8..i * 8 + 8].try_into().expect("eight bytes")));
+        Entry { sum: at(LANES).max(0), last: std::array::from_fn(at) }
+    }
+    fn bytes(&self) -> Vec<u8> {
+        self.last.iter().chain([&self.sum]).flat_map(|n| n.to_le_bytes()).collect()
+    }
+    fn take(&mut self, n: i64, all: i64) -> Result<()> {
+        let split = (n / (all / 4)).min(3);
+        let last = &mut self.last[(split * 10 + n % 10) as usize];
+        if *last >= n {
+            return Err(flott_core::Error::bug(format!("{n} comes after {last}")));
+        }
+        *last = n;
+        self.sum += n;
+        Ok(())
+    }
+}
+
+/// The same bytes as the hash edge: a byte for "not null", then the number with its sign bit flipped.
+fn key_bytes(k: i64) -> Vec<u8> {
+    let mut key = vec![1u8];
+    key.extend_from_slice(&(k as u64 ^ (1 << 63)).to_be_bytes());
+    key
+}
+
+fn take_rows(batch: &ChangeBatch, table: Option<TableId>, all: i64, ctx: &mut OperatorContext) -> Result<()> {
+    let keys = batch.rows.column(0).as_primitive::<Int64Type>();
+    let values = batch.rows.column(1).as_primitive::<Int64Type>();
+    let max = ctx.max_parallelism;
+    let table = ctx.state.values(table.expect("opened"));
+    for (k, v) in keys.values().iter().zip(values.values()) {
+        let key = key_bytes(*k);
+        let group = key_group_of(key_hash(&key), max);
+        let mut entry = Entry::read(table.get(0, group, &key)?.as_deref());
+        entry.take(*v, all)?;
+        table.put(0, group, &key, &entry.bytes())?;
+    }
+    Ok(())
+}
+
+fn register(ctx: &mut OperatorContext) -> Result<Option<TableId>> {
+    let name = "sum".into();
+    let table = TableDescriptor { name, kind: TableKind::Values, schema: "BIGINT".into(), ttl: None };
+    ctx.state.register(&table).map(Some)
+}
+
+/// Checks the order of the numbers of each key, and passes them on keyed by their residue modulo seven, row by row.
+pub struct Middle {
+    pub all: i64,
+    table: Option<TableId>,
+    say: VecDeque<i64>,
+}
+
+impl Middle {
+    pub fn new(all: i64) -> Self {
+        Middle { all, table: None, say: VecDeque::new() }
+    }
+    fn emit(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
+        while let Some(n) = self.say.pop_front() {
+            if !ctx.out.has_room() {
+                self.say.push_front(n);
+                return Ok(Progress::Blocked);
+            }
+            ctx.out.emit(rows(&[(n % 7, n)]));
+        }
+        Ok(Progress::Done)
+    }
+}
+
+impl Operator for Middle {
+    fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
+        self.table = register(ctx)?;
+        Ok(OperatorProperties::default())
+    }
+    fn process(&mut self, _: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
+        take_rows(&batch, self.table, self.all, ctx)?;
+        self.say.extend(batch.rows.column(1).as_primitive::<Int64Type>().values());
+        self.emit(ctx)
+    }
+    fn resume(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
+        self.emit(ctx)
+    }
+}
+
+/// Sums per key in keyed state, and checks the order; says the sums at the end of data, one batch per key.
 pub struct KeyedSum {
+    pub all: i64,
     table: Option<TableId>,
     say: VecDeque<(i64, i64)>,
 }
 
 impl KeyedSum {
+    pub fn new(all: i64) -> Self {
+        KeyedSum { all, table: None, say: VecDeque::new() }
+    }
     fn emit(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
         while let Some(pair) = self.say.pop_front() {
             if !ctx.out.has_room() {
@@ -133,27 +232,11 @@ impl KeyedSum {
 
 impl Operator for KeyedSum {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
-        self.table = Some(ctx.state.register(&TableDescriptor {
-            name: "sum".into(),
-            kind: TableKind::Values,
-            schema: "BIGINT".into(),
-            ttl: None,
-        })?);
+        self.table = register(ctx)?;
         Ok(OperatorProperties::default())
     }
     fn process(&mut self, _: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
-        let keys = batch.rows.column(0).as_primitive::<Int64Type>();
-        let values = batch.rows.column(1).as_primitive::<Int64Type>();
-        let max = ctx.max_parallelism;
-        let table = ctx.state.values(self.table.expect("opened"));
-        for (k, v) in keys.values().iter().zip(values.values()) {
-            // The same bytes as the hash edge: a byte for "not null", then the number with its sign bit flipped.
-            let mut key = vec![1u8];
-            key.extend_from_slice(&(*k as u64 ^ (1 << 63)).to_be_bytes());
-            let group = key_group_of(key_hash(&key), max);
-            let old = table.get(0, group, &key)?.map_or(0, |b| i64::from_le_bytes((*b).try_into().expect("a sum")));
-            table.put(0, group, &key, &(old + v).to_le_bytes())?;
-        }
+        take_rows(&batch, self.table, self.all, ctx)?;
         Ok(Progress::Done)
     }
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
@@ -162,7 +245,7 @@ impl Operator for KeyedSum {
             let mut all = Vec::new();
             table.for_each(&mut |_, group, key, value| {
                 let k = (u64::from_be_bytes(key[1..].try_into().expect("a key")) ^ (1 << 63)) as i64;
-                all.push((group, key.to_vec(), k, i64::from_le_bytes(value.try_into().expect("a sum"))));
+                all.push((group, key.to_vec(), k, Entry::read(Some(value)).sum));
                 Ok(())
             })?;
             for (group, key, k, sum) in all {
@@ -195,12 +278,18 @@ impl Committed {
 
 pub struct TestSink {
     pub committed: Arc<Mutex<Committed>>,
+    /// It takes a batch this often; 0: every other time it is offered one.
+    pub pause_ms: i64,
 }
 
 struct Writer {
     context: SinkContext,
     rows: Vec<String>,
     busy: bool,
+    pause_ms: i64,
+    next_ms: i64,
+    /// How often it was asked to write the rest after the end of data: twice it is not done yet.
+    asked: u32,
 }
 
 struct TestCommitter(Arc<Mutex<Committed>>);
@@ -210,7 +299,14 @@ impl Sink for TestSink {
         ChangelogMode::Append
     }
     fn writer(&self, context: SinkContext, _: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
-        Ok(Box::new(Writer { context, rows: Vec::new(), busy: false }))
+        Ok(Box::new(Writer {
+            context,
+            rows: Vec::new(),
+            busy: false,
+            pause_ms: self.pause_ms,
+            next_ms: i64::MIN,
+            asked: 0,
+        }))
     }
     fn committer(&self, _: SinkContext) -> Result<Option<Box<dyn Committer>>> {
         Ok(Some(Box::new(TestCommitter(Arc::clone(&self.committed)))))
@@ -219,15 +315,30 @@ impl Sink for TestSink {
 
 impl SinkWriter for Writer {
     fn write(&mut self, batch: &ChangeBatch) -> Result<WriteStatus> {
+        let now_ms = self.context.clock.now_ms();
+        if self.pause_ms > 0 {
+            if now_ms < self.next_ms {
+                return Ok(WriteStatus::Busy { until_ms: self.next_ms });
+            }
+            self.next_ms = now_ms + self.pause_ms;
+        }
         // Every other offer is refused for a moment.
-        self.busy = !self.busy;
+        self.busy = !self.busy && self.pause_ms == 0;
         if self.busy {
             return Ok(WriteStatus::Busy { until_ms: self.context.clock.now_ms() + 1 });
         }
         self.rows.extend(render_batch(batch));
         Ok(WriteStatus::Accepted)
     }
-    fn prepare_commit(&mut self, checkpoint: CheckpointId, _: bool) -> Result<Vec<Committable>> {
+    fn flush(&mut self, end_of_data: bool) -> Result<WriteStatus> {
+        self.asked += u32::from(end_of_data);
+        if end_of_data && self.asked < 3 {
+            return Ok(WriteStatus::Busy { until_ms: self.context.clock.now_ms() + 1 });
+        }
+        Ok(WriteStatus::Accepted)
+    }
+    fn prepare_commit(&mut self, checkpoint: CheckpointId, end_of_data: bool) -> Result<Vec<Committable>> {
+        assert!(!end_of_data || self.asked >= 3, "the end of data is prepared before all is written");
         if self.rows.is_empty() {
             return Ok(Vec::new());
         }

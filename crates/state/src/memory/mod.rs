@@ -12,6 +12,7 @@ use std::sync::Arc;
 use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::key_group::KeyGroupRange;
+use flott_core::metrics::OperatorMetrics;
 use flott_core::snapshot::{ChunkReader, KeyedSnapshot, KeyedStateHandle};
 use flott_core::state::{MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable};
 use flott_core::time::SharedClock;
@@ -72,7 +73,13 @@ pub struct MemoryStateBackend {
     pending: BTreeMap<CheckpointId, Arc<Outcome>>,
     chunks_known: u64,
     last_cut_shares: usize,
+    metrics: Option<Arc<OperatorMetrics>>,
+    /// Accesses until the tables are weighed again.
+    unweighed: usize,
 }
+
+/// Accesses to tables, batches most of them, between two looks at their sizes; with many segments proportionally more.
+const WEIGH_EVERY: usize = 64;
 
 impl MemoryStateBackend {
     /// An empty, incremental backend for these key groups.
@@ -86,6 +93,40 @@ impl MemoryStateBackend {
             pending: BTreeMap::new(),
             chunks_known: 0,
             last_cut_shares: 0,
+            metrics: None,
+            unweighed: 0,
+        }
+    }
+
+    /// Tells the size of the state to these counters.
+    pub fn with_metrics(mut self, metrics: Arc<OperatorMetrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Bytes of all tables on the heap. Looks at every segment of rows.
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = |t: &Table| match &t.store {
+            Store::Rows(rows) => rows.memory_bytes(),
+            Store::Ordered(entries) => entries.memory_bytes(),
+        };
+        self.tables.iter().flatten().map(bytes).sum()
+    }
+
+    fn weigh(&mut self) {
+        let Some(metrics) = &self.metrics else { return };
+        metrics.state_bytes.set(self.memory_bytes() as u64);
+        let segments = |t: &Table| match &t.store {
+            Store::Rows(rows) => rows.unit_count(),
+            Store::Ordered(_) => 0,
+        };
+        self.unweighed = WEIGH_EVERY.max(self.tables.iter().flatten().map(segments).sum::<usize>() / 16);
+    }
+
+    fn touched(&mut self) {
+        match self.unweighed.checked_sub(1) {
+            Some(left) => self.unweighed = left,
+            None => self.weigh(),
         }
     }
 
@@ -100,6 +141,7 @@ impl MemoryStateBackend {
         for handle in handles {
             self.restore_handle(handle, reader)?;
         }
+        self.weigh();
         Ok(())
     }
 
@@ -203,6 +245,7 @@ impl StateBackend for MemoryStateBackend {
     }
 
     fn rows(&mut self, id: TableId) -> &mut dyn RowTable {
+        self.touched();
         match &mut self.table(id).store {
             Store::Rows(rows) => rows.as_mut(),
             Store::Ordered(_) => panic!("state table {} was not registered as rows", id.0),
@@ -210,10 +253,12 @@ impl StateBackend for MemoryStateBackend {
     }
 
     fn values(&mut self, id: TableId) -> &mut dyn ValueTable {
+        self.touched();
         self.ordered(id, TableKind::Values)
     }
 
     fn map(&mut self, id: TableId) -> &mut dyn MapTable {
+        self.touched();
         self.ordered(id, TableKind::Map)
     }
 
@@ -221,6 +266,7 @@ impl StateBackend for MemoryStateBackend {
         if self.tables.iter().flatten().next().is_none() {
             return Ok(None);
         }
+        self.weigh();
         Ok(Some(Box::new(self.cut(checkpoint))))
     }
 

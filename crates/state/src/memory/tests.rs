@@ -257,3 +257,33 @@ fn unregistered_tables_can_be_dropped() {
     assert!(less.state_bytes * 3 < handle.state_bytes);
     assert_eq!(try_restore(&less, &chunks).unwrap().unregistered_tables(), ["arows"]);
 }
+
+#[test]
+fn the_size_of_the_state_is_told_as_it_grows_and_shrinks() {
+    let metrics = Arc::new(flott_core::metrics::OperatorMetrics::default());
+    let mut b = backend().with_metrics(Arc::clone(&metrics));
+    let rows = b.register(&table("rows", TableKind::Rows { width: 16 }, None)).unwrap();
+    let values = b.register(&table("values", TableKind::Values, None)).unwrap();
+    let mut slots = Vec::new();
+    for i in 0..10 {
+        b.rows(rows).resolve(&[i], &keys(0..1_000), true, &mut slots).unwrap();
+    }
+    b.snapshot(CheckpointId(1)).unwrap();
+    let held = metrics.state_bytes.get();
+    // 10,000 rows of 16 bytes under keys of 8, a hash of 8, a place of 8 in the index at most twice over, doubled by growth at worst.
+    assert!((10_000 * 32..10_000 * 96).contains(&held), "{held}");
+    let one = vec![7u8; 1_000];
+    for i in 0..500u64 {
+        let key = i.to_be_bytes();
+        let group = flott_core::key_group::key_group_of(flott_core::key_group::key_hash(&key), GROUPS);
+        b.values(values).put(0, group, &key, &one).unwrap();
+    }
+    // Told every so many accesses, without a checkpoint.
+    assert!(metrics.state_bytes.get() > held + 400_000, "{}", metrics.state_bytes.get());
+    for i in 0..10 {
+        b.rows(rows).drop_namespace(i);
+    }
+    b.snapshot(CheckpointId(2)).unwrap();
+    assert!(metrics.state_bytes.get() < 600_000, "{}", metrics.state_bytes.get());
+    assert_eq!(metrics.state_bytes.get(), b.memory_bytes() as u64);
+}

@@ -18,6 +18,8 @@ use crate::small_key::SmallKey;
 
 /// Entries looked at per write when sweeping expired ones.
 const SWEEP_ENTRIES: usize = 4;
+/// What an entry takes besides its bytes: its place in a node of the tree, its expiry, two counts.
+const ENTRY_BYTES: usize = size_of::<SmallKey>() + size_of::<Entry>() + 24;
 /// Expires never.
 const NEVER: i64 = i64::MAX;
 
@@ -51,6 +53,13 @@ pub(crate) struct OrderedStore {
     sweep_group: usize,
     sweep_after: Option<SmallKey>,
     at: Vec<u8>,
+    /// Keys and values on the heap.
+    bytes: usize,
+}
+
+/// What an entry takes.
+fn cost(key: &[u8], value: &[u8]) -> usize {
+    ENTRY_BYTES + key.len().saturating_sub(SmallKey::INLINE_BYTES) + value.len()
 }
 
 fn put_namespace(namespace: i64, out: &mut Vec<u8>) {
@@ -88,12 +97,26 @@ impl OrderedStore {
         let group = |version| Group { entries: OrdMap::new(), version, frozen: false };
         let groups: Vec<Group> = (0..key_groups.len() as u64).map(group).collect();
         let versions = groups.len() as u64;
-        OrderedStore { groups, key_groups, ttl, clock, versions, sweep_group: 0, sweep_after: None, at: Vec::new() }
+        OrderedStore {
+            groups,
+            key_groups,
+            ttl,
+            clock,
+            versions,
+            sweep_group: 0,
+            sweep_after: None,
+            at: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Takes up the TTL of a descriptor. Entries restored without one get theirs with their next write.
     pub(crate) fn set_ttl(&mut self, ttl: Option<Ttl>) {
         self.ttl = ttl;
+    }
+    /// Bytes on the heap, as counted entry by entry.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes
     }
     /// Number of units a cut may hold: one per key group.
     pub(crate) fn unit_count(&self) -> usize {
@@ -168,7 +191,10 @@ impl OrderedStore {
         };
         let value = if value.is_empty() { Arc::default() } else { Arc::from(value) };
         let key = SmallKey::new(&self.at);
-        self.entries_mut(index).insert(key, Entry { value, expires_at_ms });
+        self.bytes += cost(&self.at, &value);
+        if let Some(old) = self.entries_mut(index).insert(key, Entry { value, expires_at_ms }) {
+            self.bytes -= cost(&self.at, &old.value);
+        }
         Ok(())
     }
 
@@ -176,10 +202,16 @@ impl OrderedStore {
         let index = self.index(group)?;
         if self.groups[index].entries.contains_key(self.at.as_slice()) {
             let at = std::mem::take(&mut self.at);
-            self.entries_mut(index).remove(at.as_slice());
+            self.remove_entry(index, &at);
             self.at = at;
         }
         Ok(())
+    }
+
+    fn remove_entry(&mut self, index: usize, key: &[u8]) {
+        if let Some(old) = self.entries_mut(index).remove(key) {
+            self.bytes -= cost(key, &old.value);
+        }
     }
 
     /// Adds a restored entry; `false` when the key is already there.
@@ -192,7 +224,11 @@ impl OrderedStore {
     ) -> Result<bool> {
         let index = self.index(group)?;
         let entry = Entry { value: Arc::from(value), expires_at_ms };
-        Ok(self.entries_mut(index).insert(SmallKey::new(key), entry).is_none())
+        let is_new = self.entries_mut(index).insert(SmallKey::new(key), entry).is_none();
+        if is_new {
+            self.bytes += cost(key, value);
+        }
+        Ok(is_new)
     }
 
     /// Looks at a few entries, round and round, and removes the expired ones.
@@ -219,7 +255,7 @@ impl OrderedStore {
             self.sweep_after = last;
         }
         for key in expired.into_iter().flatten() {
-            self.entries_mut(index).remove(key.as_slice());
+            self.remove_entry(index, key.as_slice());
         }
     }
 
@@ -324,9 +360,8 @@ impl MapTable for OrderedStore {
         let doomed: Vec<SmallKey> =
             range.take_while(|(k, _)| k.as_slice().starts_with(base)).map(|(k, _)| k.clone()).collect();
         if !doomed.is_empty() {
-            let entries = self.entries_mut(index);
             for key in doomed {
-                entries.remove(key.as_slice());
+                self.remove_entry(index, key.as_slice());
             }
         }
         Ok(())

@@ -88,6 +88,8 @@ proptest! {
         for (a, b, entries) in &frozen {
             prop_assert_eq!(a.len() + b.len(), *entries, "a frozen map stays as it was");
         }
+        let heap = |p: &Place| super::cost(&{ let mut at = Vec::new(); super::map_key(p.0, &p.1, &p.2, &mut at); at }, &[0]);
+        prop_assert_eq!(table.memory_bytes(), model.keys().map(heap).sum::<usize>(), "what is counted is what is there");
         let mut left = model.len();
         MapTable::for_each(&mut table, &mut |n, _, k, e, v| {
             assert_eq!(model.get(&(n, k.to_vec(), e.to_vec())), Some(&v[0]));

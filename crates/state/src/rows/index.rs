@@ -31,6 +31,10 @@ impl SlotIndex {
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// Bytes on the heap.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+    }
     /// Whether look-ups are likely to miss the cache.
     pub(super) fn is_large(&self) -> bool {
         self.entries.len() > LARGE

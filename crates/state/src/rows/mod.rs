@@ -141,6 +141,11 @@ impl RowStore {
         let (keys, rows) = segment.freeze();
         (segment.namespace, keys, rows)
     }
+    /// Bytes on the heap: looks at every segment.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let segments: usize = self.segments.iter().flatten().map(|s| s.memory_bytes() + size_of::<Segment>()).sum();
+        segments + self.spaces.iter().map(|s| s.index.memory_bytes() + s.free.capacity() * 4).sum::<usize>()
+    }
     /// Bytes per row.
     pub(crate) fn width(&self) -> usize {
         self.width

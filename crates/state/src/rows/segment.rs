@@ -227,6 +227,12 @@ impl Segment {
     pub(crate) fn freeze(&mut self) -> (Arc<KeyBlock>, Arc<RowBlock>) {
         (self.keys.freeze(), self.rows.freeze())
     }
+    /// Bytes on the heap.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let (keys, rows) = (self.keys(), self.rows());
+        let words = keys.hashes.capacity() + keys.live.capacity() + keys.spans.capacity() + rows.used_at_ms.capacity();
+        words * 8 + keys.bytes.capacity() + rows.bytes.capacity()
+    }
     pub(crate) fn has_room(&self) -> bool {
         let keys = self.keys();
         keys.hashes.len() < SEGMENT_ROWS && keys.bytes.len() < KEY_BYTES_MAX

@@ -113,7 +113,7 @@ fn discarding_a_late_state_spares_what_others_refer_to() {
         job.publish(&metadata(1, vec![kept.clone()])).unwrap();
         let late = put(&job, 2, ChunkScope::Exclusive, "late");
         let state = metadata(2, vec![kept.clone(), late]).operators[0].subtasks[0].1.clone();
-        job.discard(CheckpointId(2), &SubtaskState { operators: vec![state] });
+        job.discard(CheckpointId(2), &SubtaskState { operators: vec![state], ..SubtaskState::default() });
         assert_eq!(tree(&s), ["chk-1/_metadata".to_owned(), path(&kept)]);
     });
 }
