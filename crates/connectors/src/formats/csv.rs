@@ -371,6 +371,25 @@ fn append_element(item: &mut ColumnBuilder, text: &str, options: &CsvOptions) ->
     null || item.append_text(text)
 }
 
+impl CsvDecoder {
+    /// Appends the row of one message: exactly one record. After an error nothing was appended.
+    pub(super) fn message(&mut self, message: &[u8]) -> Result<(), BadRecord> {
+        let block = Block { data: message, last: true, stop: usize::MAX, rows_max: 1 };
+        let before = self.rows;
+        let done = self.decode(block)?;
+        let rest = &message[done.consumed..];
+        if !rest.iter().all(u8::is_ascii_whitespace) {
+            self.rows = before;
+            self.roll_back();
+            return Err(self.bad(0, None, format!("'{}' follows the record: a message is one record", excerpt(rest))));
+        }
+        if done.rows == 0 && message.is_empty() {
+            return Err(self.bad(0, None, "the message is empty".into()));
+        }
+        Ok(())
+    }
+}
+
 /// The byte after the next line end.
 fn after_line(data: &[u8], at: usize) -> usize {
     memchr::memchr(b'\n', &data[at..]).map_or(data.len(), |n| at + n + 1)

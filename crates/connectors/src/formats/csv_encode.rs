@@ -95,27 +95,34 @@ impl CsvEncoder {
     }
 }
 
-impl Encoder for CsvEncoder {
-    fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()> {
+impl CsvEncoder {
+    /// Appends one row, without a line end.
+    pub(super) fn row(&mut self, columns: &[ArrayRef], row: usize, out: &mut String) {
         let mut field = std::mem::take(&mut self.field);
-        for row in 0..batch.num_rows() {
-            for (c, column) in batch.columns().iter().enumerate() {
-                if c > 0 {
-                    out.push(char::from(self.options.delimiter));
-                }
-                if column.is_null(row) {
-                    out.push_str(self.options.null_literal.as_deref().unwrap_or(""));
-                } else if is_bare(column.data_type()) {
-                    self.text(column, row, out);
-                } else {
-                    field.clear();
-                    self.text(column, row, &mut field);
-                    self.push_field(&field, out);
-                }
+        for (c, column) in columns.iter().enumerate() {
+            if c > 0 {
+                out.push(char::from(self.options.delimiter));
             }
-            out.push('\n');
+            if column.is_null(row) {
+                out.push_str(self.options.null_literal.as_deref().unwrap_or(""));
+            } else if is_bare(column.data_type()) {
+                self.text(column, row, out);
+            } else {
+                field.clear();
+                self.text(column, row, &mut field);
+                self.push_field(&field, out);
+            }
         }
         self.field = field;
+    }
+}
+
+impl Encoder for CsvEncoder {
+    fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()> {
+        for row in 0..batch.num_rows() {
+            self.row(batch.columns(), row, out);
+            out.push('\n');
+        }
         Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! Reads JSON, one object a line, straight into columns; builds no tree of a record.
 
+mod options;
+
 use std::fmt;
 
 use arrow_array::ArrayRef;
-use flott_core::registry::OptionSpec;
 use flott_core::text::java_double_to_string;
 use flott_core::types::{Column, DataType, TypeKind};
 use flott_core::{Error, Result};
@@ -13,102 +14,8 @@ use serde_json::value::RawValue;
 
 use super::{BadRecord, Block, Decoder, Progress, RECORD_BYTES_MAX, excerpt};
 use crate::columns::ColumnBuilder;
-use crate::options::{TableOptions, option};
 
-/// Options of the format.
-pub const OPTIONS: &[OptionSpec] = &[
-    option("json.fail-on-missing-field", "BOOLEAN", "false", false, "A missing member is an error instead of NULL."),
-    option(
-        "json.ignore-parse-errors",
-        "BOOLEAN",
-        "false",
-        false,
-        "Bad records are skipped and counted instead of failing the job.",
-    ),
-    option("json.timestamp-format.standard", "ENUM(SQL|ISO-8601)", "SQL", false, "How timestamps are written."),
-    option(
-        "json.map-null-key.mode",
-        "ENUM(FAIL|DROP|LITERAL)",
-        "FAIL",
-        false,
-        "What to do when a MAP with a NULL key is written.",
-    ),
-    option("json.map-null-key.literal", "STRING", "null", false, "The key for NULL in mode LITERAL."),
-    option(
-        "json.encode.decimal-as-plain-number",
-        "BOOLEAN",
-        "false",
-        false,
-        "DECIMAL is never written in scientific notation.",
-    ),
-    option("json.encode.ignore-null-fields", "BOOLEAN", "false", false, "Members that are NULL are not written."),
-];
-
-/// What to do with NULL keys of a MAP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NullKey {
-    /// An error.
-    Fail,
-    /// Leave the entry out.
-    Drop,
-    /// Write this text.
-    Literal(String),
-}
-
-/// Options of the format, read.
-#[derive(Clone, Debug)]
-pub struct JsonOptions {
-    /// Missing members are errors.
-    pub fail_on_missing_field: bool,
-    /// Skip bad records.
-    pub ignore_parse_errors: bool,
-    /// ISO-8601 rather than SQL timestamps.
-    pub iso: bool,
-    /// NULL keys.
-    pub null_key: NullKey,
-    /// Plain decimals.
-    pub plain_decimals: bool,
-    /// Leave NULL members out.
-    pub ignore_null_fields: bool,
-}
-
-impl Default for JsonOptions {
-    fn default() -> Self {
-        JsonOptions {
-            fail_on_missing_field: false,
-            ignore_parse_errors: false,
-            iso: false,
-            null_key: NullKey::Fail,
-            plain_decimals: false,
-            ignore_null_fields: false,
-        }
-    }
-}
-
-impl JsonOptions {
-    /// Reads the options of a table.
-    pub fn read(o: &TableOptions<'_>) -> Result<Self> {
-        let literal = o.text("json.map-null-key.literal").unwrap_or("null").to_owned();
-        let options = JsonOptions {
-            fail_on_missing_field: o.flag("json.fail-on-missing-field", false)?,
-            ignore_parse_errors: o.flag("json.ignore-parse-errors", false)?,
-            iso: o.one_of("json.timestamp-format.standard", &["SQL", "ISO-8601"], 0)? == 1,
-            null_key: match o.one_of("json.map-null-key.mode", &["FAIL", "DROP", "LITERAL"], 0)? {
-                0 => NullKey::Fail,
-                1 => NullKey::Drop,
-                _ => NullKey::Literal(literal),
-            },
-            plain_decimals: o.flag("json.encode.decimal-as-plain-number", false)?,
-            ignore_null_fields: o.flag("json.encode.ignore-null-fields", false)?,
-        };
-        if options.fail_on_missing_field && options.ignore_parse_errors {
-            return Err(
-                o.bad("json.ignore-parse-errors", "possible together with 'json.fail-on-missing-field' = 'true'")
-            );
-        }
-        Ok(options)
-    }
-}
+pub use options::{JsonOptions, NullKey, OPTIONS};
 
 /// Where and why a record is not what the table declares.
 struct Fault {
@@ -160,9 +67,15 @@ impl Name {
     }
 }
 
-impl<'a> Members<'a> {
-    fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+impl Members<'_> {
+    fn read<'de, A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
         let base = self.columns.iter().map(ColumnBuilder::len).min().unwrap_or(0);
+        self.members(base, map)?;
+        self.fill(base)
+    }
+
+    /// Reads members into row `base`; a later one takes the place of an earlier one with the same name.
+    fn members<'de, A: MapAccess<'de>>(&mut self, base: usize, mut map: A) -> Result<(), A::Error> {
         let mut expected = 0;
         while let Some(index) = map.next_key_seed(Key { names: self.names, expected })? {
             let Some(index) = index else {
@@ -171,7 +84,6 @@ impl<'a> Members<'a> {
             };
             expected = index + 1;
             let name = &self.names[index];
-            // The last of several members with one name counts.
             self.columns[index].truncate(base);
             let value = Value { name, column: &mut self.columns[index], shared: self.shared };
             if let Err(e) = map.next_value_seed(value) {
@@ -179,6 +91,11 @@ impl<'a> Members<'a> {
                 return Err(e);
             }
         }
+        Ok(())
+    }
+
+    /// Makes members that did not come NULL.
+    fn fill<E: serde::de::Error>(self, base: usize) -> Result<(), E> {
         for (name, column) in self.names.iter().zip(self.columns.iter_mut()) {
             if column.len() == base {
                 if self.shared.fail_on_missing {
@@ -221,23 +138,61 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// The root object.
-struct Root<'a>(Members<'a>);
+/// The root: an object, or where `arrays` are allowed an array of objects. Returns the number of rows.
+struct Root<'a> {
+    members: Members<'a>,
+    arrays: bool,
+}
 
 impl<'de> DeserializeSeed<'de> for Root<'_> {
+    type Value = usize;
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<usize, D::Error> {
+        if self.arrays { d.deserialize_any(self) } else { d.deserialize_map(self) }
+    }
+}
+
+impl<'de> Visitor<'de> for Root<'_> {
+    type Value = usize;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<usize, A::Error> {
+        self.members.read(map)?;
+        Ok(1)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+        let Members { names, columns, shared } = self.members;
+        let mut rows = 0;
+        loop {
+            let members = Members { names, columns: &mut *columns, shared: &mut *shared };
+            match seq.next_element_seed(Root { members, arrays: false })? {
+                Some(more) => rows += more,
+                None => return Ok(rows),
+            }
+        }
+    }
+}
+
+/// Members of an object into row `base`, others left as they are.
+struct Overlay<'a> {
+    members: Members<'a>,
+    base: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Overlay<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
         d.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Root<'_> {
+impl<'de> Visitor<'de> for Overlay<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        self.0.read(map)
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> Result<(), A::Error> {
+        self.members.members(self.base, map)
     }
 }
 
@@ -257,6 +212,15 @@ impl Value<'_> {
     }
 }
 
+/// A found text for messages, cut short only when it is shown: most values are taken.
+struct Excerpt<'a>(&'a str);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", excerpt(self.0.as_bytes()))
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
@@ -271,7 +235,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
         }
         let text = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"')).unwrap_or(raw);
         let taken = self.column.append_text(text);
-        self.taken(taken, format_args!("'{}'", excerpt(text.as_bytes())))
+        self.taken(taken, Excerpt(text))
     }
 }
 
@@ -315,7 +279,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     #[inline]
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         let taken = self.column.append_text(text);
-        self.taken(taken, format_args!("'{}'", excerpt(text.as_bytes())))
+        self.taken(taken, Excerpt(text))
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         if self.column.kind().is_string() {
@@ -373,6 +337,33 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
+/// A single value of JSON after another, for metadata of messages.
+pub(super) struct Cells {
+    name: Name,
+    column: ColumnBuilder,
+}
+
+impl Cells {
+    /// Values of a type.
+    pub(super) fn new(name: &str, t: &DataType) -> Result<Self> {
+        Ok(Cells { name: Name::of(name, t), column: ColumnBuilder::new(t)? })
+    }
+    /// The builder behind it.
+    pub(super) fn column(&mut self) -> &mut ColumnBuilder {
+        &mut self.column
+    }
+    /// Appends a value; NULL where it is not of the type.
+    pub(super) fn append(&mut self, json: &str) {
+        let before = self.column.len();
+        let mut shared = Shared { fail_on_missing: false, fault: None };
+        let value = Value { name: &self.name, column: &mut self.column, shared: &mut shared };
+        if value.deserialize(&mut serde_json::Deserializer::from_str(json)).is_err() {
+            self.column.truncate(before);
+            self.column.append_null();
+        }
+    }
+}
+
 /// Decoder of JSON lines.
 pub struct JsonDecoder {
     options: JsonOptions,
@@ -395,19 +386,66 @@ impl JsonDecoder {
         })
     }
 
-    fn record(&mut self, line: &[u8]) -> Result<(), (Option<String>, String)> {
+    /// Appends the rows of one record and says how many; after an error the builders may hold parts of it.
+    fn record(&mut self, line: &[u8], arrays: bool) -> Result<usize, (Option<String>, String)> {
         let mut shared = Shared { fail_on_missing: self.options.fail_on_missing_field, fault: None };
         let Ok(text) = std::str::from_utf8(line) else {
             return Err((None, format!("'{}' is not UTF-8", excerpt(line))));
         };
         let mut de = serde_json::Deserializer::from_str(text);
         let members = Members { names: &self.names, columns: &mut self.columns, shared: &mut shared };
-        let read = Root(members).deserialize(&mut de).and_then(|()| de.end());
+        let read = Root { members, arrays }.deserialize(&mut de).and_then(|rows| de.end().map(|()| rows));
         match (read, shared.fault) {
-            (Ok(()), _) => Ok(()),
+            (Ok(rows), _) => Ok(rows),
             (Err(_), Some(fault)) => Err((Some(fault.path).filter(|p| !p.is_empty()), fault.problem)),
             (Err(e), None) => Err((None, format!("'{}' is not a JSON object as declared: {e}", excerpt(line)))),
         }
+    }
+
+    fn roll_back(&mut self) {
+        let rows = self.rows;
+        self.columns.iter_mut().for_each(|c| c.truncate(rows));
+    }
+
+    /// Appends the rows of one message: an object, or an array of objects. After an error nothing was appended.
+    pub(super) fn message(&mut self, message: &[u8]) -> Result<(), (Option<String>, String)> {
+        let read = self.record(message, true);
+        match read {
+            Ok(rows) => self.rows += rows,
+            Err(_) => self.roll_back(),
+        }
+        read.map(|_| ())
+    }
+
+    /// Appends one row: the members of `object`, and over them those of `over`. After an error nothing was appended.
+    pub(super) fn object(&mut self, object: &str, over: Option<&str>) -> Result<(), (Option<String>, String)> {
+        let base = self.rows;
+        let mut shared = Shared { fail_on_missing: self.options.fail_on_missing_field, fault: None };
+        let mut members = Members { names: &self.names, columns: &mut self.columns, shared: &mut shared };
+        let mut read = Ok(());
+        for text in [Some(object), over].into_iter().flatten() {
+            let Members { names, columns, shared } = &mut members;
+            let members = Members { names, columns, shared };
+            let mut de = serde_json::Deserializer::from_str(text);
+            read = read.and_then(|()| Overlay { members, base }.deserialize(&mut de)).and_then(|()| de.end());
+        }
+        let read: Result<(), serde_json::Error> = read.and_then(|()| members.fill(base));
+        let Err(e) = read else {
+            self.rows += 1;
+            return Ok(());
+        };
+        let fault = shared.fault.take();
+        self.roll_back();
+        Err(match fault {
+            Some(fault) => (Some(fault.path).filter(|p| !p.is_empty()), fault.problem),
+            None => (None, format!("'{}' is not a JSON object as declared: {e}", excerpt(object.as_bytes()))),
+        })
+    }
+
+    /// Forgets all rows from `rows` on.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.rows = self.rows.min(rows);
+        self.roll_back();
     }
 }
 
@@ -438,9 +476,8 @@ impl Decoder for JsonDecoder {
                 None => break,
             };
             if !line.iter().all(u8::is_ascii_whitespace) {
-                if let Err((field, problem)) = self.record(line) {
-                    let rows = self.rows;
-                    self.columns.iter_mut().for_each(|c| c.truncate(rows));
+                if let Err((field, problem)) = self.record(line, false) {
+                    self.roll_back();
                     if !self.options.ignore_parse_errors {
                         let skip_option = "json.ignore-parse-errors";
                         return Err(BadRecord { line: done.lines, field, problem, skip_option });

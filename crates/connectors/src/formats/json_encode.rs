@@ -53,6 +53,11 @@ impl JsonEncoder {
         ScalarStyle { iso: self.options.iso, plain_decimals: self.options.plain_decimals, stripped_decimals: false }
     }
 
+    /// Appends one row as an object, without a line end.
+    pub(crate) fn row(&self, columns: &[ArrayRef], row: usize, out: &mut String) -> Result<()> {
+        self.object(&self.members, columns, row, out)
+    }
+
     fn object(&self, members: &[Member], columns: &[ArrayRef], row: usize, out: &mut String) -> Result<()> {
         out.push('{');
         let mut first = true;
@@ -176,7 +181,7 @@ pub fn push_string(text: &str, out: &mut String) {
 impl Encoder for JsonEncoder {
     fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()> {
         for row in 0..batch.num_rows() {
-            self.object(&self.members, batch.columns(), row, out)?;
+            self.row(batch.columns(), row, out)?;
             out.push('\n');
         }
         Ok(())

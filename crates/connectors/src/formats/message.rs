@@ -1,18 +1,30 @@
 //! Formats of messages: the value or key of one Kafka record to rows and back. Never reads from a server itself, except that
 //! `avro-confluent` asks its schema registry.
 
+#[cfg(feature = "avro")]
+pub mod avro;
+pub mod changelog;
+mod choice;
+pub mod dialect;
+pub mod raw;
+mod text;
+
 use arrow_array::ArrayRef;
 use flott_core::batch::{ChangeBatch, RowKinds};
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
+use flott_core::types::Column;
 
 use super::BadRecord;
+
+pub use choice::MessageFormat;
 
 /// Turns messages into columns, a message at a time.
 pub trait MessageDecoder: Send {
     /// Appends the rows of one message: none, one, or several (`debezium-json` makes two of an update). After an error nothing of
     /// this message was appended.
     fn decode(&mut self, message: &[u8]) -> Result<(), BadRecord>;
-    /// Rows appended since the last [`Self::finish`].
+    /// Rows appended since the last [`Self::finish`]. A message that could not be decoded for a reason outside of it (a schema
+    /// registry that is away) counts as one, and `finish` fails.
     fn rows(&self) -> usize;
     /// These rows.
     fn finish(&mut self) -> Result<Decoded>;
@@ -37,8 +49,8 @@ pub trait MessageEncoder: Send {
 pub struct Messages {
     /// All bytes.
     pub bytes: Vec<u8>,
-    /// Per row: where its message ends (it begins where the one before ends), and whether there is one: a format may have no
-    /// word for a row kind.
+    /// Per row: where its message ends (it begins where the one before ends), and whether there is one: NULL of `raw` is a
+    /// record without a value.
     pub entries: Vec<MessageEnd>,
 }
 
@@ -47,7 +59,7 @@ pub struct Messages {
 pub struct MessageEnd {
     /// Offset just after its last byte.
     pub end: usize,
-    /// False: the row makes no message.
+    /// False: there are no bytes, as for NULL of `raw`: in Kafka a record without a value (or key).
     pub is_message: bool,
 }
 
@@ -61,7 +73,7 @@ impl Messages {
     pub fn end(&mut self) {
         self.entries.push(MessageEnd { end: self.bytes.len(), is_message: true });
     }
-    /// Notes a row that makes no message.
+    /// Notes a row without a message.
     pub fn skip(&mut self) {
         self.entries.push(MessageEnd { end: self.bytes.len(), is_message: false });
     }
@@ -72,3 +84,16 @@ impl Messages {
         entry.is_message.then(|| &self.bytes[start..entry.end])
     }
 }
+
+/// A column asks for metadata that the format does not read.
+fn unknown_metadata(format: &str, column: &Column) -> Error {
+    let key = column.metadata_key.as_deref().unwrap_or_default();
+    Error::user(
+        "format.metadata",
+        format!("column `{}`: the format '{format}' has no metadata '{key}' to read", column.name),
+    )
+    .hint("see the format's metadata columns in the documentation, or declare a physical column")
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

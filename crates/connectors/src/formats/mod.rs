@@ -51,7 +51,7 @@ pub struct BadRecord {
     pub field: Option<String>,
     /// What was found and what was expected, as a sentence without a subject.
     pub problem: String,
-    /// The option that would skip it.
+    /// The option that would skip it; empty where there is none.
     pub skip_option: &'static str,
 }
 
@@ -60,6 +60,9 @@ impl BadRecord {
     pub fn into_error(self, place: impl std::fmt::Display) -> Error {
         let field = self.field.map(|f| format!(", field `{f}`")).unwrap_or_default();
         let error = Error::user("format.bad-record", format!("{place}{field}: {}", self.problem));
+        if self.skip_option.is_empty() {
+            return error.hint("correct the record, or the columns and the format of the table");
+        }
         error.hint(format!("correct the record, or set '{}' = 'true' to skip and count bad records", self.skip_option))
     }
 }
@@ -94,7 +97,18 @@ pub trait Encoder: Send {
 }
 
 /// The options of every format, for the documentation.
-pub const TABLES: &[(&str, &[OptionSpec])] = &[("csv", csv::OPTIONS), ("json", json::OPTIONS)];
+pub const TABLES: &[(&str, &[OptionSpec])] = &[
+    ("csv", csv::OPTIONS),
+    ("json", json::OPTIONS),
+    ("raw", message::raw::OPTIONS),
+    ("debezium-json", message::dialect::DEBEZIUM_OPTIONS),
+    ("canal-json", message::dialect::CANAL_OPTIONS),
+    ("maxwell-json", message::dialect::MAXWELL_OPTIONS),
+    #[cfg(feature = "avro")]
+    ("avro", message::avro::OPTIONS),
+    #[cfg(feature = "avro")]
+    ("avro-confluent", message::avro::CONFLUENT_OPTIONS),
+];
 
 /// The option that names the format.
 pub const FORMAT_OPTION: OptionSpec = option("format", "ENUM(csv|json)", "", true, "How rows are written as bytes.");
