@@ -25,15 +25,14 @@ fn main() -> flott_core::Result<()> {
     let source = NexmarkFactory.source(&table, &Configuration::default())?;
     let clock = SystemClock::shared();
     let (config, metrics) = (Arc::new(Configuration::default()), Arc::default());
-    let mut reader =
-        source.reader(ReaderContext {
-            subtask: 0,
-            parallelism: 1,
-            clock: clock.clone(),
-            config,
-            memory: flott_core::memory::MemoryBudget::unlimited(),
-            metrics,
-        })?;
+    let mut reader = source.reader(ReaderContext {
+        subtask: 0,
+        parallelism: 1,
+        clock: clock.clone(),
+        config,
+        memory: flott_core::memory::MemoryBudget::unlimited(),
+        metrics,
+    })?;
     reader.assign(source.enumerator()?.discover(1)?)?;
     let (start, mut rows, mut bytes) = (clock.now_nanos(), 0usize, 0usize);
     loop {
