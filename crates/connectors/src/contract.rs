@@ -9,7 +9,7 @@ use flott_core::config::Configuration;
 use flott_core::ids::{JobId, OperatorId};
 use flott_core::memory::MemoryBudget;
 use flott_core::metrics::OperatorMetrics;
-use flott_core::sink::{Committable, Sink, SinkContext, SinkWriter, WriteStatus};
+use flott_core::sink::{CommitError, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus};
 use flott_core::source::{ReaderContext, ReaderEvent, Source, Split, SplitReader};
 use flott_core::time::ManualClock;
 use flott_core::{ChangeBatch, CheckpointId};
@@ -126,6 +126,26 @@ fn write_all(writer: &mut dyn SinkWriter, batch: &ChangeBatch) {
     while writer.write(batch).expect("a write") != WriteStatus::Accepted {}
 }
 
+/// Flushes, then prepares.
+fn prepare(writer: &mut dyn SinkWriter, checkpoint: u64, end_of_data: bool) -> Vec<Committable> {
+    while writer.flush(end_of_data).expect("a flush") != WriteStatus::Accepted {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    writer.prepare_commit(CheckpointId(checkpoint), end_of_data).expect("prepared")
+}
+
+/// Commits, and asks again for as long as the committer says that it is under way.
+pub fn commit(committer: &mut dyn Committer, committables: &[Committable]) -> Result<(), CommitError> {
+    let mut rest = committables;
+    loop {
+        match committer.commit(rest) {
+            Err(CommitError::Pending { committed, .. }) => rest = &rest[committed..],
+            done => return done,
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Rows that are visible, with how often.
 fn counted(rows: Vec<String>) -> BTreeMap<String, usize> {
     rows.into_iter().fold(BTreeMap::new(), |mut counts, row| {
@@ -135,16 +155,11 @@ fn counted(rows: Vec<String>) -> BTreeMap<String, usize> {
 }
 
 impl SinkLaw<'_> {
-    fn start(
-        &self,
-        attempt: u32,
-        run: u64,
-        restored: &[Committable],
-    ) -> (Box<dyn SinkWriter>, Box<dyn flott_core::sink::Committer>) {
+    fn start(&self, attempt: u32, run: u64, restored: &[Committable]) -> (Box<dyn SinkWriter>, Box<dyn Committer>) {
         let sink = (self.sink)();
         let context = sink_context(0, 1, attempt, run);
         let mut committer = sink.committer(context.clone()).expect("a committer").expect("a sink in two phases");
-        committer.commit(restored).expect("restored committables commit");
+        commit(committer.as_mut(), restored).expect("restored committables commit");
         committer.clean_up().expect("clean up");
         (sink.writer(context, Vec::new()).expect("a writer"), committer)
     }
@@ -164,33 +179,33 @@ impl SinkLaw<'_> {
         assert_eq!((self.left)(), 0, "what a dead attempt left is gone");
         write_all(writer.as_mut(), batches[0]);
         assert!((self.visible)().is_empty(), "nothing is visible before the barrier");
-        let prepared = writer.prepare_commit(CheckpointId(1), false).expect("prepared");
+        let prepared = prepare(writer.as_mut(), 1, false);
         assert!((self.visible)().is_empty(), "nothing is visible before the commit");
         assert!(prepared.iter().all(|c| c.checkpoint == CheckpointId(1)), "committables name their checkpoint");
-        committer.commit(&prepared).expect("a commit");
+        commit(committer.as_mut(), &prepared).expect("a commit");
         let one = counted(first.clone());
         assert_eq!(counted((self.visible)()), one, "the commit shows the rows");
-        committer.commit(&prepared).expect("a repeated commit succeeds");
+        commit(committer.as_mut(), &prepared).expect("a repeated commit succeeds");
         assert_eq!(counted((self.visible)()), one, "a repeated commit changes nothing");
         // Crash after a barrier whose checkpoint was published, before its commit; rows after it are lost with the process.
         write_all(writer.as_mut(), batches[1]);
-        let published = writer.prepare_commit(CheckpointId(2), false).expect("prepared");
+        let published = prepare(writer.as_mut(), 2, false);
         write_all(writer.as_mut(), batches[2]);
         drop((writer, committer));
         let (mut writer, mut committer) = self.start(2, 12, &published);
         let two = counted(first.iter().chain(second).cloned().collect());
         assert_eq!(counted((self.visible)()), two, "restored committables are committed, later rows are not");
-        committer.commit(&published).expect("a repeated commit after the restore succeeds");
+        commit(committer.as_mut(), &published).expect("a repeated commit after the restore succeeds");
         assert_eq!(counted((self.visible)()), two, "and changes nothing");
         // Crash after a barrier whose checkpoint was never published.
         write_all(writer.as_mut(), batches[2]);
-        writer.prepare_commit(CheckpointId(3), false).expect("prepared");
+        prepare(writer.as_mut(), 3, false);
         drop((writer, committer));
         let (mut writer, mut committer) = self.start(3, 13, &published);
         assert_eq!(counted((self.visible)()), two, "unpublished rows stay invisible");
         write_all(writer.as_mut(), batches[2]);
-        let last = writer.prepare_commit(CheckpointId(3), true).expect("prepared");
-        committer.commit(&last).expect("a commit");
+        let last = prepare(writer.as_mut(), 3, true);
+        commit(committer.as_mut(), &last).expect("a commit");
         let ids: BTreeSet<_> = prepared.iter().chain(&published).chain(&last).map(|c| &c.id).collect();
         assert_eq!(ids.len(), prepared.len() + published.len() + last.len(), "ids of committables are unique for ever");
         let all = counted(first.iter().chain(second).chain(third).cloned().collect());

@@ -11,6 +11,8 @@ pub mod filesystem;
 #[cfg(any(feature = "jdbc", feature = "elasticsearch"))]
 pub mod flusher;
 pub mod formats;
+#[cfg(any(feature = "elasticsearch", feature = "avro"))]
+mod http;
 #[cfg(feature = "jdbc")]
 pub mod jdbc;
 #[cfg(feature = "kafka")]
@@ -27,7 +29,7 @@ mod wire;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use flott_core::registry::{OptionSpec, Registry};
+use flott_core::registry::Registry;
 
 pub use collect::{CollectHandle, CollectSink, CollectionSource};
 pub use print::{BlackholeSink, PrintSink};

@@ -42,9 +42,12 @@ pub const fn option(
 }
 
 /// The options of one table.
+#[derive(Clone, Copy)]
 pub struct TableOptions<'a> {
     table: &'a str,
     values: &'a BTreeMap<String, String>,
+    /// In front of every key: `value.` for the format of values.
+    prefix: &'a str,
 }
 
 impl<'a> TableOptions<'a> {
@@ -73,25 +76,46 @@ impl<'a> TableOptions<'a> {
             )
             .hint(missing.doc));
         }
-        Ok(TableOptions { table: &table.name, values: &table.options })
+        Ok(TableOptions { table: &table.name, values: &table.options, prefix: "" })
+    }
+
+    /// The same options, read under keys that begin with `prefix`: `json.ignore-parse-errors` is `value.json.ignore-parse-errors`.
+    pub fn prefixed(&self, prefix: &'a str) -> TableOptions<'a> {
+        TableOptions { prefix, ..*self }
+    }
+
+    /// The table's name, for messages.
+    pub fn table(&self) -> &'a str {
+        self.table
+    }
+
+    /// The keys of all options that begin with the prefix, whole.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a, '_> {
+        self.values.keys().map(String::as_str).filter(|k| k.starts_with(self.prefix))
     }
 
     /// The text of an option.
     pub fn text(&self, key: &str) -> Option<&'a str> {
-        self.values.get(key).map(String::as_str)
+        let value = if self.prefix.is_empty() {
+            self.values.get(key)
+        } else {
+            self.values.get(&format!("{}{key}", self.prefix))
+        };
+        value.map(String::as_str)
     }
 
     /// An error about the value of `key`.
     pub fn bad(&self, key: &str, expected: impl Display) -> Error {
         let found = self.text(key).unwrap_or("");
-        Error::user("table.bad-option", format!("table `{}`: '{key}' = '{found}' is not {expected}", self.table))
+        let (table, prefix) = (self.table, self.prefix);
+        Error::user("table.bad-option", format!("table `{table}`: '{prefix}{key}' = '{found}' is not {expected}"))
     }
 
     /// An error about the use of `key` at all.
     pub fn refused(&self, key: &str, why: &str) -> Error {
         Error::user(
             "table.unsupported-option",
-            format!("table `{}`: the option '{key}' is not supported: {why}", self.table),
+            format!("table `{}`: the option '{}{key}' is not supported: {why}", self.table, self.prefix),
         )
     }
 

@@ -62,6 +62,11 @@ impl<'a> Reader<'a> {
         let bytes = self.take(n)?;
         String::from_utf8(bytes.to_vec()).map_err(|_| self.foreign())
     }
+    #[cfg(feature = "jdbc")]
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>> {
+        let n = usize::try_from(self.u64()?).map_err(|_| self.foreign())?;
+        Ok(self.take(n)?.to_vec())
+    }
     pub(crate) fn end(self) -> Result<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.foreign()) }
     }

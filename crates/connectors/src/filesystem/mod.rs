@@ -2,6 +2,7 @@
 
 pub mod committer;
 pub mod input;
+pub mod lookup;
 pub mod naming;
 pub mod reader;
 pub mod sink;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use flott_core::config::Configuration;
+use flott_core::lookup::LookupSource;
 use flott_core::registry::{ConnectorFactory, OptionSpec, TableSpec};
 use flott_core::sink::Sink;
 use flott_core::source::Source;
@@ -132,6 +134,10 @@ impl ConnectorFactory for FilesystemFactory {
             split_bytes: split::SPLIT_BYTES,
         };
         Ok(Arc::new(reader::FileSource::new(table)))
+    }
+
+    fn lookup(&self, table: &TableSpec, keys: &[usize], config: &Configuration) -> Result<Arc<dyn LookupSource>> {
+        Ok(Arc::new(lookup::FileLookup::new(self.source(table, config)?, &table.columns, keys)?))
     }
 
     fn sink(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Sink>> {

@@ -37,7 +37,16 @@ fn source(options: &[(&str, &str)]) -> Arc<dyn Source> {
 
 fn reader(source: &dyn Source, subtask: u32, parallelism: u32, clock: &SharedClock) -> Box<dyn SplitReader> {
     let (config, metrics) = (Arc::new(Configuration::default()), Arc::default());
-    source.reader(ReaderContext { subtask, parallelism, clock: clock.clone(), config, memory: MemoryBudget::unlimited(), metrics }).unwrap()
+    source
+        .reader(ReaderContext {
+            subtask,
+            parallelism,
+            clock: clock.clone(),
+            config,
+            memory: MemoryBudget::unlimited(),
+            metrics,
+        })
+        .unwrap()
 }
 
 fn clock() -> SharedClock {
