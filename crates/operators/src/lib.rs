@@ -6,6 +6,9 @@ mod calc;
 mod emit;
 mod group_aggregate;
 mod join;
+mod keyed;
+mod lookup;
+mod rank;
 mod simple;
 mod sort_limit;
 mod source_transform;
@@ -17,10 +20,12 @@ mod test_support;
 
 use std::sync::Arc;
 
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
+use flott_core::lookup::LookupSource;
 use flott_core::operator::{Operator, OperatorFactory};
+use flott_core::sink::ChangelogMode;
 use flott_core::types::Column;
-use flott_plan::spec::OperatorSpec;
+use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SortKey};
 
 pub use source_transform::{source_transform, source_transform_with};
 
@@ -57,7 +62,65 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
         OperatorSpec::SortLimit { keys, offset, limit, columns } => {
             Box::new(sort_limit::SortLimit::new(keys, *offset, *limit, columns)?)
         }
+        OperatorSpec::TopN { .. } | OperatorSpec::WindowTopN { .. } => top_n(spec, input, output)?,
+        OperatorSpec::Deduplicate { key, order, keep_last, update_before, ttl_ms } => {
+            let options = keyed::DeduplicateOptions {
+                key: key.clone(),
+                order: order.clone(),
+                keep_last: *keep_last,
+                update_before: *update_before,
+                ttl_ms: *ttl_ms,
+            };
+            Box::new(keyed::Deduplicate::new(options, input)?)
+        }
+        OperatorSpec::ChangelogNormalize { key, update_before, ttl_ms } => {
+            Box::new(keyed::ChangelogNormalize::new(key, *update_before, *ttl_ms, input)?)
+        }
+        OperatorSpec::SinkUpsertMaterialize { key, ttl_ms } => {
+            Box::new(keyed::SinkUpsertMaterialize::new(key, *ttl_ms, input)?)
+        }
+        OperatorSpec::ToUpsert { key } => Box::new(keyed::ToUpsert::new(key, input)?),
         OperatorSpec::DropUpdateBefore => Box::new(simple::DropUpdateBefore),
         OperatorSpec::NotNullEnforcer { columns, drop } => Box::new(simple::NotNullEnforcer::new(columns, *drop)),
     })
+}
+
+fn top_n(spec: &OperatorSpec, input: &[Column], output: &[Column]) -> Result<Box<dyn Operator>> {
+    let base = |partition: &[usize], order: &[SortKey], limit: u64, with_rank: bool| rank::Options {
+        partition: partition.to_vec(),
+        order: order.to_vec(),
+        limit,
+        with_rank,
+        input_mode: ChangelogMode::Append,
+        update_before: false,
+        ttl_ms: None,
+    };
+    match spec {
+        OperatorSpec::TopN { partition, order, limit, with_rank, input_mode, update_before, ttl_ms } => {
+            let options = rank::Options {
+                input_mode: *input_mode,
+                update_before: *update_before,
+                ttl_ms: *ttl_ms,
+                ..base(partition, order, *limit, *with_rank)
+            };
+            Ok(Box::new(rank::TopN::new(options, input, output)?))
+        }
+        OperatorSpec::WindowTopN { partition, order, limit, with_rank, window_end, processing_time, zone } => {
+            let options = base(partition, order, *limit, *with_rank);
+            let top = rank::WindowTopN::new(&options, *window_end, *processing_time, zone.as_deref(), input, output)?;
+            Ok(Box::new(top))
+        }
+        _ => Err(Error::bug("a Top-N is built from a Top-N's description")),
+    }
+}
+
+/// The operator of a lookup join, one per subtask; `inputs` and `output` as for [`factory`].
+pub fn lookup_join(
+    spec: &LookupJoinSpec,
+    source: &Arc<dyn LookupSource>,
+    inputs: &[Vec<Column>],
+    output: &[Column],
+) -> Result<Box<dyn Operator>> {
+    let input = inputs.first().map(Vec::as_slice).unwrap_or_default();
+    Ok(Box::new(lookup::LookupJoin::new(spec, source, input, output)?))
 }

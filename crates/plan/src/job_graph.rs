@@ -183,6 +183,7 @@ fn kind_name(kind: &NodeKind) -> String {
         NodeKind::Source(_) => "source".into(),
         NodeKind::Sink(_) => "sink".into(),
         NodeKind::Operator(_) => "operator".into(),
+        NodeKind::Lookup(_) => "lookup-join".into(),
         NodeKind::Spec(spec) => match spec {
             S::Calc { .. } => "calc",
             S::WindowAssign { .. } => "window-assign",
@@ -191,6 +192,12 @@ fn kind_name(kind: &NodeKind) -> String {
             S::Join { .. } => "join",
             S::Union => "union",
             S::SortLimit { .. } => "sort-limit",
+            S::TopN { .. } => "top-n",
+            S::WindowTopN { .. } => "window-top-n",
+            S::Deduplicate { .. } => "deduplicate",
+            S::ChangelogNormalize { .. } => "changelog-normalize",
+            S::SinkUpsertMaterialize { .. } => "sink-upsert-materialize",
+            S::ToUpsert { .. } => "to-upsert",
             S::DropUpdateBefore => "drop-update-before",
             S::NotNullEnforcer { .. } => "not-null-enforcer",
         }

@@ -10,7 +10,7 @@ pub mod stream_graph;
 pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
 pub use spec::{
-    AggregateCall, AggregateFunction, JoinKind, OperatorSpec, SortKey, SourceTransformSpec, WindowKind, WindowProperty,
-    WindowSpec,
+    AggregateCall, AggregateFunction, JoinKind, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec,
+    SortKey, SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,
 };
-pub use stream_graph::{NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};
+pub use stream_graph::{LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};

@@ -80,6 +80,79 @@ pub enum OperatorSpec {
         /// Columns of the input.
         columns: Vec<Column>,
     },
+    /// The first rows of each partition by `order`: `ROW_NUMBER() … WHERE rn <= limit`. Output: the input's columns, then the
+    /// rank if `with_rank`; a changelog.
+    TopN {
+        /// PARTITION BY columns; none: one partition.
+        partition: Vec<usize>,
+        /// ORDER BY; rows that are equal by it keep the order they came in.
+        order: Vec<SortKey>,
+        /// Rows per partition.
+        limit: u64,
+        /// Whether the rank is a column of the output.
+        with_rank: bool,
+        /// Whether the input retracts.
+        input_mode: ChangelogMode,
+        /// Whether `-U` rows are wanted downstream.
+        update_before: bool,
+        /// State of rows older than this goes away.
+        ttl_ms: Option<i64>,
+    },
+    /// Top-N of each window: like [`OperatorSpec::TopN`], over appended rows that carry window columns; fires once, when the
+    /// watermark (or processing time) passes the window's end.
+    WindowTopN {
+        /// PARTITION BY columns, `window_start` and `window_end` included.
+        partition: Vec<usize>,
+        /// ORDER BY.
+        order: Vec<SortKey>,
+        /// Rows per partition.
+        limit: u64,
+        /// Whether the rank is a column of the output.
+        with_rank: bool,
+        /// The `window_end` column.
+        window_end: usize,
+        /// Windows end by processing time.
+        processing_time: bool,
+        /// The windows were cut over TIMESTAMP_LTZ, in this zone.
+        zone: Option<String>,
+    },
+    /// One row per key of an input of appended rows: the first by `order`, and of equal ones the first or the last to come.
+    /// Output: the input's columns; `+I`, then updates.
+    Deduplicate {
+        /// Key columns.
+        key: Vec<usize>,
+        /// ORDER BY; none: the order of coming.
+        order: Vec<SortKey>,
+        /// Among equal rows the last to come wins, not the first.
+        keep_last: bool,
+        /// Whether `-U` rows are wanted downstream.
+        update_before: bool,
+        /// State of keys not touched for so long goes away.
+        ttl_ms: Option<i64>,
+    },
+    /// A full changelog from an upsert source: remembers the row of every key, completes deletions, drops what changes nothing.
+    ChangelogNormalize {
+        /// Primary key columns.
+        key: Vec<usize>,
+        /// Whether `-U` rows are wanted downstream.
+        update_before: bool,
+        /// State of keys not touched for so long goes away.
+        ttl_ms: Option<i64>,
+    },
+    /// Before an upsert sink whose key is not that of the changelog: remembers all rows of a key, so that the deletion of one
+    /// brings the one before it back.
+    SinkUpsertMaterialize {
+        /// The sink's primary key columns.
+        key: Vec<usize>,
+        /// State of keys not touched for so long goes away.
+        ttl_ms: Option<i64>,
+    },
+    /// Before an upsert sink by the same key as the changelog, where `-U` rows cannot be left out from the start: keeps the last
+    /// change of each key of a batch, and makes a `-U` that is left a `-D`.
+    ToUpsert {
+        /// The key columns.
+        key: Vec<usize>,
+    },
     /// Drops `-U` rows before a sink that does not want them.
     DropUpdateBefore,
     /// Checks NOT NULL columns before a sink (`table.exec.sink.not-null-enforcer`).
@@ -89,6 +162,44 @@ pub enum OperatorSpec {
         /// Drop the row (`DROP`) instead of failing the job (`ERROR`).
         drop: bool,
     },
+}
+
+/// A join with rows asked of an outside table by key, as of now: `JOIN t FOR SYSTEM_TIME AS OF proctime`. Output: the
+/// input's columns, then those of the table. Row kinds stay; rows of one key stay in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LookupJoinSpec {
+    /// INNER or LEFT.
+    pub kind: JoinKind,
+    /// Columns of the input that hold the key, in the order of the lookup's key columns.
+    pub keys: Vec<usize>,
+    /// Columns that the lookup source gives.
+    pub table: Vec<Column>,
+    /// Output columns of the table, over `table`.
+    pub projection: Vec<Expr>,
+    /// The rest of the condition, over input columns followed by the output columns of the table.
+    pub condition: Option<Expr>,
+    /// What the input holds.
+    pub input_mode: ChangelogMode,
+    /// Hints.
+    pub options: LookupJoinOptions,
+}
+
+/// What the LOOKUP hint says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupJoinOptions {
+    /// `async`: several connections per subtask instead of one.
+    pub parallel: bool,
+    /// `retry-predicate` = `lookup_miss`: keys without rows are asked for again.
+    pub retry_miss: Option<LookupMissRetry>,
+}
+
+/// How often and when a key without rows is asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupMissRetry {
+    /// `fixed-delay`, in milliseconds.
+    pub delay_ms: i64,
+    /// `max-attempts`.
+    pub max_attempts: u32,
 }
 
 /// One aggregate.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use flott_core::error::{Error, Result};
+use flott_core::lookup::LookupSource;
 use flott_core::operator::OperatorFactory;
 use flott_core::sink::Sink;
 use flott_core::source::{Source, SourceTransformFactory, WatermarkOptions};
 use flott_core::types::Column;
 
-use crate::spec::OperatorSpec;
+use crate::spec::{LookupJoinSpec, OperatorSpec};
 
 /// Index of a node in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,8 +52,19 @@ pub enum NodeKind {
     Spec(OperatorSpec),
     /// An operator of the DataStream API: code.
     Operator(Arc<dyn OperatorFactory>),
+    /// A lookup join: a SQL operator that asks a connector.
+    Lookup(LookupNode),
     /// A sink.
     Sink(Arc<dyn Sink>),
+}
+
+/// A lookup join with the table it asks.
+#[derive(Clone)]
+pub struct LookupNode {
+    /// The join, as data.
+    pub spec: LookupJoinSpec,
+    /// The connector's lookup source, on the key columns of the join.
+    pub source: Arc<dyn LookupSource>,
 }
 
 /// A source with what happens to its rows first.

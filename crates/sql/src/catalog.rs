@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flott_core::sink::ChangelogMode;
 use flott_core::types::{Column, DataType};
 use flott_core::{Error, Result};
 use flott_plan::Expr;
@@ -50,6 +51,8 @@ pub struct Table {
     pub temporary: bool,
     /// The watermark's text.
     pub watermark_text: Option<String>,
+    /// Which changes a scan gives.
+    pub source_mode: ChangelogMode,
 }
 
 /// A column of a table.
@@ -76,6 +79,8 @@ pub enum ColumnSource {
         key: String,
         /// Not written by INSERT.
         is_virtual: bool,
+        /// The connector's type: values are cast between it and the column's type.
+        given: DataType,
     },
     /// An expression over the table's columns, and its text.
     Computed(Expr, String),
@@ -164,24 +169,26 @@ impl Table {
     }
 
     /// Numbers of the columns INSERT writes, in the order declared.
+    pub(crate) fn insert_columns(&self) -> Vec<usize> {
+        let written = |&i: &usize| {
+            matches!(self.columns[i].source, ColumnSource::Physical | ColumnSource::Metadata { is_virtual: false, .. })
+        };
+        (0..self.columns.len()).filter(written).collect()
+    }
+
+    /// Numbers of the columns a sink is given: physical ones, then metadata.
     pub(crate) fn sink_columns(&self) -> Vec<usize> {
-        (0..self.columns.len())
-            .filter(|&i| {
-                matches!(
-                    self.columns[i].source,
-                    ColumnSource::Physical | ColumnSource::Metadata { is_virtual: false, .. }
-                )
-            })
-            .collect()
+        let written = self.insert_columns();
+        self.source_columns().into_iter().filter(|i| written.contains(i)).collect()
     }
 
     /// The column as connectors see it.
     pub(crate) fn connector_column(&self, i: usize) -> Column {
         let c = &self.columns[i];
-        let metadata_key = match &c.source {
-            ColumnSource::Metadata { key, .. } => Some(key.clone()),
-            _ => None,
+        let (metadata_key, data_type) = match &c.source {
+            ColumnSource::Metadata { key, given, .. } => (Some(key.clone()), given.clone()),
+            _ => (None, c.data_type.clone()),
         };
-        Column { name: c.name.clone(), data_type: c.data_type.clone(), metadata_key }
+        Column { name: c.name.clone(), data_type, metadata_key }
     }
 }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use flott_core::error::Position;
 use flott_core::registry::{ConnectorFactory, Registry};
+use flott_core::sink::ChangelogMode;
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
+use flott_expr::bind_cast;
 use flott_plan::{Expr, ExprKind};
 
 use crate::binder::{ExprBinder, QueryBinder, Scope};
 use crate::catalog::{Catalog, ColumnSource, Table, TableColumn, View};
 use crate::diag::{place, suggestion};
 use crate::parser::ast::{ColumnKind, CreateTable, CreateView, Name};
+use crate::planner::graph::{same_values, table_spec};
 use crate::planner::rel::RelColumn;
 
 /// Options every table may have, whatever its connector.
@@ -62,8 +65,12 @@ pub(crate) fn table(create: &CreateTable, name: &str, registry: &Registry) -> Re
         comment: create.comment.clone(),
         temporary: create.temporary,
         watermark_text: create.watermark.as_ref().map(|w| w.1.to_string()),
+        source_mode: ChangelogMode::Append,
     };
     watermark(create, &mut table)?;
+    // An option that is wrong is reported when the table is read.
+    let spec = table_spec(&table, &table.source_columns(), ChangelogMode::Append);
+    table.source_mode = factory.source_mode(&spec).unwrap_or(ChangelogMode::Append);
     Ok(table)
 }
 
@@ -141,8 +148,8 @@ fn plain_columns(
             ColumnKind::Physical(t) => (t.clone(), ColumnSource::Physical),
             ColumnKind::Metadata { data_type, key, is_virtual } => {
                 let key = key.clone().unwrap_or_else(|| def.name.value.clone());
-                check_metadata(factory, options, &key, data_type, *is_virtual, def.name.position)?;
-                (data_type.clone(), ColumnSource::Metadata { key, is_virtual: *is_virtual })
+                let given = metadata_type(factory, options, &key, data_type, *is_virtual, def.name.position)?;
+                (data_type.clone(), ColumnSource::Metadata { key, is_virtual: *is_virtual, given })
             }
             ColumnKind::Computed { text, .. } => {
                 let nothing = Expr::literal(flott_plan::Literal::Null, TypeKind::Null.nullable());
@@ -154,19 +161,23 @@ fn plain_columns(
     Ok(columns)
 }
 
-fn check_metadata(
+/// The connector's type of a metadata column, which must cast to the declared one and, when it is written, back.
+fn metadata_type(
     factory: &dyn ConnectorFactory,
     options: &BTreeMap<String, String>,
     key: &str,
     data_type: &DataType,
     is_virtual: bool,
     at: Option<Position>,
-) -> Result<()> {
+) -> Result<DataType> {
     let known = factory.metadata(options);
+    let casts = |from: &DataType, to: &DataType| {
+        same_values(&from.kind, &to.kind) || bind_cast(Expr::column(0, from.clone()), to.clone(), false).is_ok()
+    };
     match known.iter().find(|(k, _)| k == key) {
-        Some((_, found)) if found.kind == data_type.kind => Ok(()),
+        Some((_, found)) if casts(found, data_type) && (is_virtual || casts(data_type, found)) => Ok(found.clone()),
         Some((_, found)) => {
-            let message = format!("metadata '{key}' is of type {}, not {}", found.kind, data_type.kind);
+            let message = format!("metadata '{key}' is of type {} and does not cast to {}", found.kind, data_type.kind);
             Err(place(Error::user("table.metadata", message).hint("declare it so, and CAST in the query"), at))
         }
         // Keys that are only written are the sink's affair.

@@ -21,6 +21,7 @@ use crate::parser::parse_script;
 use crate::planner::graph::GraphBuilder;
 use crate::planner::physical::{Phys, PhysKind, PhysicalPlanner, updating_node};
 use crate::planner::rel::{Rel, plan_columns};
+use crate::planner::sink::upserts;
 use crate::planner::{explain, insert, optimise, prune, scan};
 use crate::show;
 
@@ -314,7 +315,7 @@ impl Session {
                     .hint("write to a sink that takes updates, or aggregate in windows, whose results are final");
                 return Err(place(error, i.table.position));
             }
-            ChangelogMode::Upsert => phys = planner.build(rel, false)?,
+            ChangelogMode::Upsert => phys = upserts(planner, rel, table)?,
             _ => {}
         }
         if let Some((columns, drop)) = insert::not_null_columns(table, &phys.columns, &self.config) {

@@ -84,7 +84,7 @@ fn extras(source: &ColumnSource) -> Option<String> {
     match source {
         ColumnSource::Physical => None,
         ColumnSource::Computed(_, text) => Some(format!("AS {text}")),
-        ColumnSource::Metadata { key, is_virtual } => {
+        ColumnSource::Metadata { key, is_virtual, .. } => {
             Some(format!("METADATA FROM '{key}'{}", if *is_virtual { " VIRTUAL" } else { "" }))
         }
     }

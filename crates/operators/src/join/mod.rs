@@ -18,7 +18,7 @@ use flott_plan::spec::{JoinKind, OperatorSpec};
 
 use crate::emit::Pending;
 use crate::zone::session_zone;
-use output::{Builder, Source};
+pub(crate) use output::{Builder, Source};
 use side::{Counts, Side};
 
 /// Entries read from a row's matches at a time.

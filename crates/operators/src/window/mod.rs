@@ -26,6 +26,7 @@ use crate::source_transform::null_rowtime;
 use crate::zone::ZoneShift;
 
 pub(crate) use assign::WindowAssign;
+pub(crate) use progress::Tracker;
 use properties::Output;
 
 /// What sliced windows and sessions have in common.

@@ -7,10 +7,11 @@ use flott_expr::aggregate_type;
 use flott_plan::spec::{AggregateFunction, WindowProperty};
 use flott_plan::{Expr, ExprKind};
 
+use super::over::OVER_BASE;
 use super::window::LegacyWindow;
 use crate::diag::{place, unsupported};
 use crate::planner::rel::{
-    Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, calc, derived_column, used_columns,
+    Attached, Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, calc, derived_column, used_columns,
 };
 
 /// Collects what is computed per group. While binding, result `k` is column `base + k`.
@@ -366,6 +367,8 @@ impl Aggregated {
             return Ok(Expr::column(column, self.rel.columns[column].data_type.clone()));
         }
         let rewritten = match &e.kind {
+            // The number of a row, which is only known once the groups are.
+            ExprKind::Column(i) if *i >= OVER_BASE => return Ok(e.clone()),
             ExprKind::Column(i) if *i >= self.base => {
                 let column = self.result_columns[i - self.base];
                 return Ok(Expr::column(column, self.rel.columns[column].data_type.clone()));
@@ -402,9 +405,12 @@ impl Window {
     pub(crate) fn property_column(&self, property: WindowProperty) -> RelColumn {
         use flott_core::types::TypeKind;
         let timestamp = TypeKind::Timestamp(3).not_null();
+        let proctime = self.time_attribute == TimeAttribute::Proctime;
+        let zoned = proctime || matches!(self.time_type.kind, TypeKind::TimestampLtz(_));
+        let (window, attached) = (Some(property), Some(Attached { property, proctime, zoned }));
         match property {
-            WindowProperty::Start => RelColumn { window: Some(property), ..RelColumn::new("window_start", timestamp) },
-            WindowProperty::End => RelColumn { window: Some(property), ..RelColumn::new("window_end", timestamp) },
+            WindowProperty::Start => RelColumn { window, attached, ..RelColumn::new("window_start", timestamp) },
+            WindowProperty::End => RelColumn { window, attached, ..RelColumn::new("window_end", timestamp) },
             WindowProperty::Time => {
                 let data_type = match (self.time_attribute, &self.time_type.kind) {
                     (TimeAttribute::Proctime, _) => TypeKind::TimestampLtz(3),
@@ -412,7 +418,8 @@ impl Window {
                 };
                 RelColumn {
                     time: Some(self.time_attribute),
-                    window: Some(property),
+                    window,
+                    attached,
                     ..RelColumn::new("window_time", data_type.not_null())
                 }
             }

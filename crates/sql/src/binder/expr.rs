@@ -12,6 +12,7 @@ use sqlparser::ast::{
 
 use super::aggregate::Collector;
 use super::literal;
+use super::over::OverCall;
 use super::scope::{Scope, fields};
 use crate::diag::{At, place, position, unsupported};
 use crate::parser::dialect::FLINK_TYPE;
@@ -25,6 +26,8 @@ pub(crate) struct ExprBinder<'a> {
     pub(crate) scope: &'a Scope,
     /// Where aggregates go, when they are allowed here.
     pub(crate) collector: Option<&'a mut Collector>,
+    /// Where calls with OVER go, when they are allowed here.
+    pub(crate) over: Option<&'a mut Vec<OverCall>>,
     /// What this place is, for messages: `WHERE`, `SELECT` …
     pub(crate) place: &'static str,
     depth: usize,
@@ -38,12 +41,17 @@ pub(crate) fn span_position(e: &SqlExpr) -> Option<Position> {
 impl<'a> ExprBinder<'a> {
     /// A binder that refuses aggregates.
     pub(crate) fn new(scope: &'a Scope, place: &'static str) -> Self {
-        ExprBinder { scope, collector: None, place, depth: 0 }
+        ExprBinder { scope, collector: None, over: None, place, depth: 0 }
     }
 
     /// A binder that collects aggregates.
     pub(crate) fn with_aggregates(scope: &'a Scope, place: &'static str, collector: &'a mut Collector) -> Self {
-        ExprBinder { scope, collector: Some(collector), place, depth: 0 }
+        ExprBinder { scope, collector: Some(collector), over: None, place, depth: 0 }
+    }
+
+    /// The binder, collecting calls with OVER too.
+    pub(crate) fn with_over(self, over: &'a mut Vec<OverCall>) -> Self {
+        ExprBinder { over: Some(over), ..self }
     }
 
     /// The typed expression; errors point at the smallest part that is wrong.

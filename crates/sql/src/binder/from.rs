@@ -96,6 +96,9 @@ impl QueryBinder<'_> {
 
     fn join(&mut self, left: (Rel, Scope), join: &Join) -> Result<(Rel, Scope)> {
         use JoinOperator as J;
+        if let Some(time) = super::lookup::as_of(join) {
+            return self.lookup_join(left, join, time);
+        }
         let at = position(join.relation.span());
         let (kind, swap, constraint) = match &join.join_operator {
             J::Join(c) | J::Inner(c) => (JoinKind::Inner, false, c),
@@ -154,8 +157,8 @@ impl QueryBinder<'_> {
         match factor {
             TableFactor::Table { name, alias, args, version, sample, .. } => {
                 if version.is_some() {
-                    let error = unsupported("FOR SYSTEM_TIME AS OF (temporal and lookup joins)", at);
-                    return Err(error.hint("for a table that does not change, a plain JOIN gives the same rows"));
+                    let error = unsupported("FOR SYSTEM_TIME AS OF other than behind JOIN", at);
+                    return Err(error.hint("write FROM a JOIN t FOR SYSTEM_TIME AS OF a.proctime ON a.id = t.id"));
                 }
                 if sample.is_some() {
                     return Err(unsupported("TABLESAMPLE", at));
@@ -206,7 +209,7 @@ fn function(name: &ObjectName, args: FunctionArguments) -> Function {
 }
 
 /// The relation under its alias, with the alias's column names if it has any.
-fn aliased(mut rel: Rel, alias: Option<&TableAlias>, own: Option<&str>) -> Result<(Rel, Scope)> {
+pub(super) fn aliased(mut rel: Rel, alias: Option<&TableAlias>, own: Option<&str>) -> Result<(Rel, Scope)> {
     let Some(alias) = alias else {
         let scope = Scope::of(&rel, own);
         return Ok((rel, scope));
@@ -240,7 +243,7 @@ fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope
     let left_width = left.0.columns.len();
     for (i, c) in scope.columns.iter_mut().enumerate() {
         c.time = None;
-        c.window = None;
+        (c.window, c.attached) = (None, None);
         c.data_type.nullable |= optional && i >= left_width;
         debug_assert!(c.data_type.kind != TypeKind::Null || c.data_type.nullable, "NULL is nullable");
     }

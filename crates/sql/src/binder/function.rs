@@ -59,7 +59,10 @@ fn aggregate_function(name: &str) -> Option<AggregateFunction> {
 pub(crate) fn has_aggregate(e: &SqlExpr) -> bool {
     match e {
         SqlExpr::Function(f) if f.over.is_none() && aggregate_function(&function_name(f)).is_some() => true,
-        SqlExpr::Function(f) => arguments(f).is_some_and(|l| l.args.iter().filter_map(arg_expr).any(has_aggregate)),
+        SqlExpr::Function(f) => {
+            let arguments = arguments(f).is_some_and(|l| l.args.iter().filter_map(arg_expr).any(has_aggregate));
+            arguments || over_parts(f).any(has_aggregate)
+        }
         SqlExpr::BinaryOp { .. } => {
             let mut e = e;
             while let SqlExpr::BinaryOp { left, right, .. } = e {
@@ -119,6 +122,20 @@ fn arguments(f: &Function) -> Option<&FunctionArgumentList> {
     }
 }
 
+/// Expressions of an OVER.
+fn over_parts(f: &Function) -> impl Iterator<Item = &SqlExpr> {
+    let window = match &f.over {
+        Some(sqlparser::ast::WindowType::WindowSpec(window)) => Some(window),
+        _ => None,
+    };
+    window.into_iter().flat_map(|w| w.partition_by.iter().chain(w.order_by.iter().map(|o| &o.expr)))
+}
+
+/// Number of arguments of a call.
+pub(super) fn arguments_len(f: &Function) -> usize {
+    arguments(f).map_or(0, |l| l.args.len())
+}
+
 fn arg_expr(arg: &FunctionArg) -> Option<&SqlExpr> {
     match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => Some(e),
@@ -133,13 +150,7 @@ impl ExprBinder<'_> {
         let name = function_name(f);
         let at = position(f.name.span());
         if f.over.is_some() || RANKING.contains(&name.as_str()) {
-            let hint = match name.as_str() {
-                "ROW_NUMBER" => {
-                    "Top-N and deduplication by ROW_NUMBER are not there yet: use MAX or MIN with GROUP BY where that will do"
-                }
-                _ => "use an aggregate with GROUP BY, or a window table function",
-            };
-            return Err(unsupported(&format!("{name} with OVER"), at).hint(hint));
+            return self.over_call(f);
         }
         if f.name.0.len() > 1 || !f.within_group.is_empty() || f.null_treatment.is_some() {
             return Err(unsupported(&format!("this form of {}", f.name), at));

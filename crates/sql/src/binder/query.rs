@@ -12,6 +12,7 @@ use sqlparser::ast::{
 use super::aggregate::{Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::rename;
+use super::hints::LookupHint;
 use super::scope::Scope;
 use crate::catalog::Catalog;
 use crate::diag::{At, place, position, unsupported};
@@ -26,6 +27,8 @@ pub(crate) struct QueryBinder<'a> {
     /// WITH names in scope, innermost last.
     pub(crate) ctes: Vec<(String, Rel)>,
     depth: usize,
+    /// LOOKUP hints of the SELECT that is being bound, which no join has taken yet.
+    pub(super) lookup_hints: Vec<LookupHint>,
 }
 
 /// A SELECT with what ORDER BY needs: sort keys over `rel`, whose first `visible` columns are the result.
@@ -38,7 +41,7 @@ pub(super) struct Sorted {
 impl<'a> QueryBinder<'a> {
     /// A binder without WITH names.
     pub(crate) fn new(catalog: &'a Catalog) -> Self {
-        QueryBinder { catalog, ctes: Vec::new(), depth: 0 }
+        QueryBinder { catalog, ctes: Vec::new(), depth: 0, lookup_hints: Vec::new() }
     }
 
     /// A binder for the query of a view: it sees the catalog only.
@@ -47,7 +50,7 @@ impl<'a> QueryBinder<'a> {
             let error = Error::user("sql.too-deep", format!("view `{name}` nests deeper than {DEPTH_MAX} levels"));
             return Err(place(error, at));
         }
-        Ok(QueryBinder { catalog: self.catalog, ctes: Vec::new(), depth: self.depth + 1 })
+        Ok(QueryBinder { catalog: self.catalog, ctes: Vec::new(), depth: self.depth + 1, lookup_hints: Vec::new() })
     }
 
     /// The relation of a query.
@@ -254,7 +257,7 @@ fn union_all(inputs: Vec<Rel>, at: Option<Position>) -> Result<Rel> {
         if inputs.iter().any(|r| r.columns[i].time != column.time) {
             column.time = None;
         }
-        column.window = None;
+        (column.window, column.attached) = (None, None);
     }
     let inputs = inputs.into_iter().map(|r| cast_columns(r, &columns)).collect::<Result<_>>()?;
     Ok(Rel { node: RelNode::Union { inputs }, columns })

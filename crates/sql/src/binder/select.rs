@@ -12,10 +12,12 @@ use super::aggregate::{Aggregated, Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::path;
 use super::function::{function_name, has_aggregate};
+use super::over::{OverCall, number_rows};
 use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
 use super::scope::Scope;
 use super::window::{LegacyWindow, is_window_function};
 use crate::diag::{place, position, suggestion, unsupported};
+use crate::planner::optimise::column_type;
 use crate::planner::rel::{Rel, RelColumn, RelNode};
 
 /// One bound column of the SELECT list.
@@ -29,6 +31,8 @@ impl QueryBinder<'_> {
     /// A SELECT and the sort keys of its ORDER BY.
     pub(super) fn select(&mut self, select: &Select, order: &[OrderByExpr]) -> Result<Sorted> {
         refuse_unsupported(select)?;
+        let hints = self.read_hints(&select.optimizer_hints, position(select.span()))?;
+        let outer = std::mem::replace(&mut self.lookup_hints, hints);
         let (mut rel, scope) = if select.from.is_empty() {
             let zero = Expr::literal(Literal::Int(0), TypeKind::Int.not_null());
             let node = RelNode::Values { rows: vec![vec![zero.clone()]] };
@@ -36,6 +40,8 @@ impl QueryBinder<'_> {
         } else {
             self.from(&select.from)?
         };
+        self.refuse_unused()?;
+        self.lookup_hints = outer;
         if let Some(condition) = &select.selection {
             rel = rel.filter(ExprBinder::new(&scope, "WHERE").bind_condition(condition)?);
         }
@@ -45,15 +51,20 @@ impl QueryBinder<'_> {
         };
         let aggregates = !grouping.is_empty()
             || select.having.is_some()
-            || select.projection.iter().filter_map(item_expr).any(has_aggregate);
+            || select.projection.iter().filter_map(item_expr).any(has_aggregate)
+            || select.qualify.as_ref().is_some_and(has_aggregate);
         let sorted = if aggregates {
             self.aggregated(rel, &scope, select, grouping, order)?
         } else {
-            let items = select_items(&scope, &select.projection, None)?;
+            let mut over = Vec::new();
+            let items = select_items(&scope, &select.projection, None, &mut over)?;
             let (extra, keys) = sort_items(&scope, &items, order, None)?;
             let visible = items.len();
-            let (exprs, names): (Vec<_>, Vec<_>) = items.into_iter().chain(extra).map(|i| (i.expr, i.name)).unzip();
-            Sorted { rel: rel.project(exprs, &names), visible, keys }
+            let qualify = qualify_item(&scope, select, &items, None, &mut over)?;
+            let items = items.into_iter().chain(extra).chain(qualify);
+            let (exprs, names): (Vec<_>, Vec<_>) = items.map(|i| (i.expr, i.name)).unzip();
+            let (rel, exprs) = number_rows(rel, over, exprs)?;
+            Sorted { rel: qualified(rel.project(exprs, &names), select), visible, keys }
         };
         match &select.distinct {
             None | Some(Distinct::All) => Ok(sorted),
@@ -95,7 +106,8 @@ impl QueryBinder<'_> {
                 _ => group.push(bind_group(scope, e, &select.projection)?),
             }
         }
-        let items = select_items(scope, &select.projection, Some(&mut collector))?;
+        let mut over = Vec::new();
+        let items = select_items(scope, &select.projection, Some(&mut collector), &mut over)?;
         let having = match &select.having {
             Some(e) => {
                 let bound = ExprBinder::with_aggregates(scope, "HAVING", &mut collector).bind_condition(e)?;
@@ -104,12 +116,13 @@ impl QueryBinder<'_> {
             None => None,
         };
         let (extra, keys) = sort_items(scope, &items, order, Some(&mut collector))?;
+        let qualify = qualify_item(scope, select, &items, Some(&mut collector), &mut over)?;
         let mut aggregated: Aggregated = aggregate(rel, group, collector, at)?;
         let visible = items.len();
         let names_of = scope.columns.clone();
         let mut exprs = Vec::new();
         let mut names = Vec::new();
-        for item in items.into_iter().chain(extra) {
+        for item in items.into_iter().chain(extra).chain(qualify) {
             exprs.push(aggregated.rewrite(&item.expr, &names_of, item.position)?);
             names.push(item.name);
         }
@@ -117,7 +130,55 @@ impl QueryBinder<'_> {
             let condition = aggregated.rewrite(&condition, &names_of, at)?;
             aggregated.rel = aggregated.rel.filter(condition);
         }
-        Ok(Sorted { rel: aggregated.rel.project(exprs, &names), visible, keys })
+        let mut rewrite = |e: &Expr| aggregated.rewrite(e, &names_of, at);
+        let over = over.iter().map(|call| call.rewritten(&mut rewrite)).collect::<Result<_>>()?;
+        let (rel, exprs) = number_rows(aggregated.rel, over, exprs)?;
+        Ok(Sorted { rel: qualified(rel.project(exprs, &names), select), visible, keys })
+    }
+}
+
+/// The condition of QUALIFY as a hidden column. It sees names given in the SELECT list.
+fn qualify_item(
+    scope: &Scope,
+    select: &Select,
+    items: &[Item],
+    collector: Option<&mut Collector>,
+    over: &mut Vec<OverCall>,
+) -> Result<Option<Item>> {
+    let Some(e) = &select.qualify else { return Ok(None) };
+    let mut scope = scope.clone();
+    let base = scope.len();
+    // Beside aggregates these places are taken by their results.
+    for item in items.iter().filter(|_| collector.is_none()) {
+        if scope.columns.iter().any(|c| c.name == item.name) {
+            continue;
+        }
+        scope.columns.push(RelColumn::new(&item.name, item.expr.data_type.clone()));
+        scope.qualifiers.push(None);
+    }
+    let named: Vec<&Item> =
+        scope.columns[base..].iter().filter_map(|c| items.iter().find(|i| i.name == c.name)).collect();
+    let mut binder = match collector {
+        Some(c) => ExprBinder::with_aggregates(&scope, "QUALIFY", c).with_over(over),
+        None => ExprBinder::new(&scope, "QUALIFY").with_over(over),
+    };
+    let bound = binder.bind_condition(e)?;
+    let expr = bound.replace_columns(&|i| match i.checked_sub(base).and_then(|n| named.get(n)) {
+        Some(item) => item.expr.clone(),
+        None => Expr::column(i, column_type(&bound, i)),
+    });
+    Ok(Some(Item { expr, name: "$qualify".to_owned(), position: span_position(e) }))
+}
+
+/// The rows where the last column is TRUE, if there is a QUALIFY.
+fn qualified(rel: Rel, select: &Select) -> Rel {
+    let last = rel.columns.len().saturating_sub(1);
+    match &select.qualify {
+        Some(_) => {
+            let condition = Expr::column(last, rel.columns[last].data_type.clone());
+            rel.filter(condition).select(&(0..last).collect::<Vec<_>>())
+        }
+        None => rel,
     }
 }
 
@@ -135,9 +196,7 @@ fn bind_group(scope: &Scope, e: &SqlExpr, projection: &[SelectItem]) -> Result<E
 
 fn refuse_unsupported(select: &Select) -> Result<()> {
     let at = position(select.span());
-    let what = if select.qualify.is_some() {
-        "QUALIFY"
-    } else if !select.named_window.is_empty() {
+    let what = if !select.named_window.is_empty() {
         "WINDOW"
     } else if select.top.is_some() {
         "TOP"
@@ -169,18 +228,35 @@ fn bind_item(scope: &Scope, e: &SqlExpr, place: &'static str, collector: Option<
     }
 }
 
-fn select_items(scope: &Scope, projection: &[SelectItem], mut collector: Option<&mut Collector>) -> Result<Vec<Item>> {
+fn select_item(
+    scope: &Scope,
+    e: &SqlExpr,
+    collector: Option<&mut Collector>,
+    over: &mut Vec<OverCall>,
+) -> Result<Expr> {
+    match collector {
+        Some(c) => ExprBinder::with_aggregates(scope, "SELECT", c).with_over(over).bind(e),
+        None => ExprBinder::new(scope, "SELECT").with_over(over).bind(e),
+    }
+}
+
+fn select_items(
+    scope: &Scope,
+    projection: &[SelectItem],
+    mut collector: Option<&mut Collector>,
+    over: &mut Vec<OverCall>,
+) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for item in projection {
         let at = position(item.span());
         match item {
             SelectItem::UnnamedExpr(e) => {
-                let expr = bind_item(scope, e, "SELECT", collector.as_deref_mut())?;
+                let expr = select_item(scope, e, collector.as_deref_mut(), over)?;
                 let name = natural_name(e).unwrap_or_else(|| format!("EXPR${}", items.len()));
                 items.push(Item { expr, name, position: at });
             }
             SelectItem::ExprWithAlias { expr, alias } => {
-                let expr = bind_item(scope, expr, "SELECT", collector.as_deref_mut())?;
+                let expr = select_item(scope, expr, collector.as_deref_mut(), over)?;
                 items.push(Item { expr, name: alias.value.clone(), position: at });
             }
             SelectItem::Wildcard(options) => {

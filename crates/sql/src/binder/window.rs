@@ -233,7 +233,7 @@ impl QueryBinder<'_> {
         let window = Window { kind, time, time_attribute, time_type, partition, position: at };
         let mut columns = input.columns.clone();
         columns[time].time = None;
-        columns.iter_mut().for_each(|c| c.window = None);
+        columns.iter_mut().for_each(|c| (c.window, c.attached) = (None, None));
         for p in [WindowProperty::Start, WindowProperty::End, WindowProperty::Time] {
             columns.push(window.property_column(p));
         }

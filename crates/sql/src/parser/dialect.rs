@@ -51,6 +51,9 @@ impl Dialect for FlinkDialect {
     fn supports_table_versioning(&self) -> bool {
         true
     }
+    fn supports_comment_optimizer_hint(&self) -> bool {
+        true
+    }
     fn supports_match_recognize(&self) -> bool {
         true
     }

@@ -9,3 +9,4 @@ pub(crate) mod types;
 
 pub use ast::ParsedStatement;
 pub use script::parse_script;
+pub(crate) use script::tokenize;

@@ -5,12 +5,12 @@ use flott_core::{Error, Result};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace};
 
 use super::ast::ParsedStatement;
 use super::dialect::FlinkDialect;
 use super::statement::StatementParser;
-use crate::diag::{location, place};
+use crate::diag::{location, place, unsupported};
 
 /// Parentheses, brackets and CASE may nest so deep.
 const NESTING_MAX: usize = 48;
@@ -92,8 +92,7 @@ fn in_statement_set(words: &[&Token]) -> bool {
 }
 
 fn parse_one(text: &str, lines: &LineIndex, tokens: &[TokenWithSpan]) -> Result<ParsedStatement> {
-    let tokens: Vec<TokenWithSpan> =
-        tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_) | Token::EOF)).cloned().collect();
+    let tokens = significant(tokens)?;
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return Err(Error::bug("an empty statement was not skipped"));
     };
@@ -108,6 +107,26 @@ fn parse_one(text: &str, lines: &LineIndex, tokens: &[TokenWithSpan]) -> Result<
         .map_err(|e| innermost(&tokens, end, dialect.furthest()).unwrap_or(e))?;
     let position = location(start).unwrap_or(Position { line: 1, column: 1 });
     Ok(ParsedStatement { text: source.slice(start, end).to_owned(), position, kind })
+}
+
+/// The tokens without white space and comments, but with the hints behind SELECT; a hint elsewhere is an error.
+fn significant(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for t in tokens {
+        match &t.token {
+            Token::Whitespace(Whitespace::MultiLineComment(text)) if text.starts_with('+') => {
+                if out.last().is_some_and(|t| is_word(&t.token, "SELECT")) {
+                    out.push(t.clone());
+                    continue;
+                }
+                let error = unsupported("a hint other than behind SELECT", location(t.span.start));
+                return Err(error.hint("set options of a table in its WITH clause"));
+            }
+            Token::Whitespace(_) | Token::EOF => {}
+            _ => out.push(t.clone()),
+        }
+    }
+    Ok(out)
 }
 
 /// When a query in parentheses is wrong, sqlparser rewinds and reports what it expected instead of the query. The error

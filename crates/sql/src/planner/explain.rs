@@ -76,23 +76,55 @@ pub(crate) fn describe(rel: &Rel) -> String {
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
             format!("Union(all=[true], inputs=[{}], union=[{}])", inputs.len(), select.join(", "))
         }
+        RelNode::LookupJoin { .. } => lookup_text(rel, input),
+        RelNode::Rank { .. } => rank_text(rel, input),
         RelNode::Sort { keys, offset, limit, .. } => sort_text(keys, *offset, *limit, input),
     }
 }
 
+fn lookup_text(rel: &Rel, input: &[RelColumn]) -> String {
+    let RelNode::LookupJoin { table, kind, keys, condition, options, .. } = &rel.node else { return String::new() };
+    let kind = if *kind == JoinKind::Inner { "InnerJoin" } else { "LeftOuterJoin" };
+    let on: Vec<String> =
+        keys.iter().map(|(i, field)| format!("{}={}", table.columns[*field].name, input[*i].name)).collect();
+    let mut text = format!(
+        "LookupJoin(table=[{CATALOG}.{DATABASE}.{}], joinType=[{kind}], lookup=[{}]",
+        table.name,
+        on.join(", ")
+    );
+    if let Some(c) = condition {
+        let _ = write!(text, ", joinCondition=[{}]", expr(c, &rel.columns));
+    }
+    if options.parallel {
+        text.push_str(", async=[true]");
+    }
+    if let Some(retry) = options.retry_miss {
+        let (delay, attempts) = (duration(retry.delay_ms), retry.max_attempts);
+        let _ = write!(text, ", retry=[lookup_miss, FIXED_DELAY, {delay}, {attempts}]");
+    }
+    let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
+    let _ = write!(text, ", select=[{}])", select.join(", "));
+    text
+}
+
+fn rank_text(rel: &Rel, input: &[RelColumn]) -> String {
+    let RelNode::Rank { partition, order, limit, with_rank, .. } = &rel.node else { return String::new() };
+    let range = limit.map_or("?".to_owned(), |n| format!("rankStart=1, rankEnd={n}"));
+    let order: Vec<String> = order.iter().map(|k| order_text(k, input)).collect();
+    let mut select: Vec<&str> = input.iter().map(|c| c.name.as_str()).collect();
+    if *with_rank {
+        select.push("w0$o0");
+    }
+    format!(
+        "Rank(strategy=[?], rankType=[ROW_NUMBER], rankRange=[{range}], partitionBy=[{}], orderBy=[{}], select=[{}])",
+        names(partition, input),
+        order.join(", "),
+        select.join(", ")
+    )
+}
+
 fn sort_text(keys: &[SortKey], offset: u64, limit: Option<u64>, input: &[RelColumn]) -> String {
-    let order: Vec<String> = keys
-        .iter()
-        .map(|k| {
-            let direction = if k.descending { "DESC" } else { "ASC" };
-            let nulls = match (k.nulls_first, k.descending) {
-                (true, true) => " NULLS FIRST",
-                (false, false) => " NULLS LAST",
-                _ => "",
-            };
-            format!("{} {direction}{nulls}", input[k.column].name)
-        })
-        .collect();
+    let order: Vec<String> = keys.iter().map(|k| order_text(k, input)).collect();
     let mut parts = Vec::new();
     if !order.is_empty() {
         parts.push(format!("orderBy=[{}]", order.join(", ")));
@@ -111,6 +143,16 @@ fn sort_text(keys: &[SortKey], offset: u64, limit: Option<u64>, input: &[RelColu
     format!("{name}({})", parts.join(", "))
 }
 
+pub(crate) fn order_text(k: &SortKey, input: &[RelColumn]) -> String {
+    let direction = if k.descending { "DESC" } else { "ASC" };
+    let nulls = match (k.nulls_first, k.descending) {
+        (true, true) => " NULLS FIRST",
+        (false, false) => " NULLS LAST",
+        _ => "",
+    };
+    format!("{} {direction}{nulls}", input[k.column].name)
+}
+
 fn selected(projection: &[Expr], columns: &[RelColumn], input: &[RelColumn]) -> String {
     let parts = projection.iter().zip(columns).map(|(e, c)| {
         let text = expr(e, input);
@@ -119,7 +161,7 @@ fn selected(projection: &[Expr], columns: &[RelColumn], input: &[RelColumn]) -> 
     parts.collect::<Vec<_>>().join(", ")
 }
 
-fn names(columns: &[usize], input: &[RelColumn]) -> String {
+pub(crate) fn names(columns: &[usize], input: &[RelColumn]) -> String {
     columns.iter().map(|&i| input[i].name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -270,7 +312,8 @@ pub(crate) fn tree(roots: &[(String, Phys, Partitioner)], changelog: bool) -> St
 fn with_mode(text: &str, mode: &str) -> String {
     match text.strip_suffix(')') {
         Some(head) => format!("{head}{mode})"),
-        None => text.to_owned(),
+        None if mode.is_empty() => text.to_owned(),
+        None => format!("{text}({})", mode.trim_start_matches(", ")),
     }
 }
 

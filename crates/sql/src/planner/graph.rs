@@ -7,11 +7,13 @@ use flott_core::config::{Configuration, keys, parse_duration_ms};
 use flott_core::registry::TableSpec;
 use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::{Boundedness, Source, WatermarkAlignment, WatermarkOptions};
-use flott_core::types::Column;
+use flott_core::types::{Column, TypeKind};
 use flott_core::{Error, Result};
-use flott_plan::spec::{OperatorSpec, SourceTransformSpec};
-use flott_plan::{Expr, ExprKind, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode};
+use flott_expr::bind_cast;
+use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SourceTransformSpec};
+use flott_plan::{Expr, ExprKind, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode};
 
+use super::keyed::LookupParts;
 use super::physical::{Phys, PhysKind};
 use super::rel::plan_columns;
 use crate::catalog::{ColumnSource, Table, full_name};
@@ -56,6 +58,7 @@ impl<'a> GraphBuilder<'a> {
             PhysKind::Scan { table, fields } => return self.scan(table, fields, phys),
             PhysKind::Values { rows } => return self.values(rows, phys),
             PhysKind::Spec(spec) => (spec, None),
+            PhysKind::Lookup(parts) => return self.lookup(parts, phys),
             PhysKind::Sort(spec, position) => (spec, Some(*position)),
         };
         let mut inputs = Vec::new();
@@ -135,15 +138,7 @@ impl<'a> GraphBuilder<'a> {
         given: &[usize],
         output: &[Column],
     ) -> Result<Option<SourceTransformSpec>> {
-        let place = |i: usize| given.iter().position(|g| *g == i);
-        let over_given = |e: &Expr| crate::planner::prune::renumber(e, &|i| place(i).unwrap_or(usize::MAX));
-        let projection: Vec<Expr> = fields
-            .iter()
-            .map(|&i| match &table.columns[i].source {
-                ColumnSource::Computed(e, _) => over_given(e),
-                _ => Expr::column(place(i).unwrap_or(usize::MAX), table.columns[i].data_type.clone()),
-            })
-            .collect();
+        let projection = over_given(table, fields, given)?;
         let watermark = match &table.watermark {
             Some((rowtime, e)) => {
                 let at = |i: usize| fields.iter().position(|f| *f == i).unwrap_or(usize::MAX);
@@ -165,6 +160,39 @@ impl<'a> GraphBuilder<'a> {
             watermark,
             zone: self.zone.clone(),
         }))
+    }
+
+    /// A lookup join and everything below it.
+    fn lookup(&mut self, parts: &LookupParts, phys: &Phys) -> Result<(NodeId, bool)> {
+        let Some((input, partitioner)) = phys.inputs.first() else { return Err(Error::bug("a join without an input")) };
+        let table = &parts.table;
+        let (name, given) = (full_name(&table.name), table.source_columns());
+        let key_of = |(_, field): &(usize, usize)| given.iter().position(|g| g == field);
+        let asked: Vec<usize> = parts.keys.iter().filter_map(key_of).collect();
+        let factory = self.services.registry.connector(&name, &table.options)?;
+        let source = factory
+            .lookup(&table_spec(table, &given, ChangelogMode::Append), &asked, self.config)
+            .map_err(|e| place(of_table(e, &name), parts.position))?;
+        let spec = LookupJoinSpec {
+            kind: parts.kind,
+            keys: parts.keys.iter().map(|k| k.0).collect(),
+            table: given.iter().map(|&i| table.connector_column(i)).collect(),
+            projection: over_given(table, &parts.fields, &given)?,
+            condition: parts.condition.clone(),
+            input_mode: parts.input_mode,
+            options: parts.options,
+        };
+        let (from, bounded) = self.add(input)?;
+        let node = self.graph.add(StreamNode {
+            name: operator_name(&phys.text),
+            uid: None,
+            kind: NodeKind::Lookup(LookupNode { spec, source }),
+            parallelism: phys.parallelism,
+            columns: plan_columns(&phys.columns),
+            chainable: true,
+        });
+        self.graph.connect(from, node, 0, partitioner.clone());
+        Ok((node, bounded))
     }
 
     fn watermark_options(&self, table: &Table) -> Result<WatermarkOptions> {
@@ -213,6 +241,32 @@ impl<'a> GraphBuilder<'a> {
         self.graph.connect(from, node, 0, partitioner);
         Ok(())
     }
+}
+
+/// Whether values of one type are values of the other as they are: nested types may differ in what is NOT NULL inside.
+pub(crate) fn same_values(a: &TypeKind, b: &TypeKind) -> bool {
+    let nested = matches!(a, TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_));
+    a == b || (nested && a.to_arrow() == b.to_arrow())
+}
+
+/// Columns of a table as expressions over what its connector gives.
+fn over_given(table: &Table, fields: &[usize], given: &[usize]) -> Result<Vec<Expr>> {
+    let mut plain: Vec<Option<Expr>> = vec![None; table.columns.len()];
+    for (at, &i) in given.iter().enumerate() {
+        let (column, declared) = (table.connector_column(i).data_type, table.columns[i].data_type.clone());
+        let cast = !same_values(&column.kind, &declared.kind);
+        let e = Expr::column(at, if cast { column } else { declared.clone() });
+        plain[i] = Some(if cast { bind_cast(e, declared, false)? } else { e });
+    }
+    let bug = || Error::bug(format!("a column of `{}` is neither given nor computed", table.name));
+    let of =
+        |i: &usize| match &table.columns[*i].source {
+            ColumnSource::Computed(e, _) => Ok(e.replace_columns(&|c| {
+                plain[c].clone().unwrap_or_else(|| Expr::column(usize::MAX, e.data_type.clone()))
+            })),
+            _ => plain[*i].clone().ok_or_else(bug),
+        };
+    fields.iter().map(of).collect()
 }
 
 /// Says which table it is, unless the connector has said so.

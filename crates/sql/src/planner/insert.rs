@@ -6,6 +6,7 @@ use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_implicit_cast};
 use flott_plan::{Expr, Literal};
 
+use super::graph::same_values;
 use super::rel::{Rel, RelColumn};
 use crate::catalog::Table;
 use crate::diag::{At, place, suggestion};
@@ -15,7 +16,7 @@ use crate::parser::ast::{Insert, Name};
 pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     let sink: Vec<usize> = table.sink_columns();
     let targets: Vec<usize> = match &insert.columns {
-        None => sink.clone(),
+        None => table.insert_columns(),
         Some(names) => named_columns(table, &sink, names)?,
     };
     let schemas = |error: Error| {
@@ -41,8 +42,9 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     let mut exprs = Vec::with_capacity(sink.len());
     for &i in &sink {
         let target = &table.columns[i];
+        let given_type = table.connector_column(i).data_type.kind;
         let Some(at) = targets.iter().position(|t| *t == i) else {
-            exprs.push(Expr::literal(Literal::Null, target.data_type.clone().with_nullable(true)));
+            exprs.push(Expr::literal(Literal::Null, given_type.nullable()));
             continue;
         };
         let e = given[at].clone();
@@ -55,7 +57,12 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
         }
         let nullable = e.data_type.nullable;
         let to = DataType { kind: target.data_type.kind.clone(), nullable };
-        exprs.push(bind_cast(e, to, false).at(insert.table.position)?);
+        let e = bind_cast(e, to, false).at(insert.table.position)?;
+        // Metadata goes to the connector in the connector's type.
+        exprs.push(match same_values(&given_type, &e.data_type.kind) {
+            true => e,
+            false => bind_cast(e, DataType { kind: given_type, nullable }, false).at(insert.table.position)?,
+        });
     }
     let names: Vec<String> = sink.iter().map(|&i| table.columns[i].name.clone()).collect();
     Ok(rel.project(exprs, &names))

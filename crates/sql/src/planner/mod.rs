@@ -3,8 +3,13 @@
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod insert;
+pub(crate) mod keyed;
+pub(crate) mod keys;
+pub(crate) mod lookup;
 pub(crate) mod optimise;
 pub(crate) mod physical;
 pub(crate) mod prune;
+pub(crate) mod rank;
 pub(crate) mod rel;
 pub(crate) mod scan;
+pub(crate) mod sink;

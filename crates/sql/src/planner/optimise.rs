@@ -4,6 +4,8 @@ use flott_core::types::DataType;
 use flott_expr::{constant_fold, is_deterministic};
 use flott_plan::{Expr, ExprKind, JoinKind, Literal};
 
+use super::lookup::{self, LookupJoin};
+use super::rank;
 use super::rel::{Rel, RelColumn, RelNode, and_all, calc, conjuncts, used_columns};
 
 /// The same relation, cheaper.
@@ -49,6 +51,12 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let node = RelNode::WindowAggregate { input, window, group, aggregates, properties };
             above(Rel { node, columns }, up)
         }
+        RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } => {
+            let input = *input;
+            let join = LookupJoin { input, table, fields, kind, keys, condition, options, position };
+            lookup::push(join, columns, filters)
+        }
+        RelNode::Rank { .. } => push_rank(rel.node, columns, filters),
         RelNode::Union { inputs } => {
             let inputs = inputs.into_iter().map(|r| push(r, filters.clone())).collect();
             Rel { node: RelNode::Union { inputs }, columns }
@@ -63,6 +71,29 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
         }
         node @ RelNode::Scan { .. } => above(Rel { node, columns }, filters),
     }
+}
+
+/// A filter on the number bounds it; filters on the partition go below.
+fn push_rank(node: RelNode, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel {
+    let RelNode::Rank { input, partition, order, mut limit, with_rank, position } = node else {
+        unreachable!("called for numbered rows")
+    };
+    let number = if with_rank { input.columns.len() } else { usize::MAX };
+    let (mut down, mut up) = (Vec::new(), Vec::new());
+    for f in folded(filters.into_iter().flat_map(conjuncts).collect()) {
+        let bound = rank::upper_bound(&f, number);
+        if let Some((n, _)) = bound {
+            limit = Some(limit.map_or(n, |l| l.min(n)));
+        }
+        let used = used_columns([&f]);
+        match bound {
+            Some((_, true)) => {}
+            _ if !used.is_empty() && used.iter().all(|c| partition.contains(c)) => down.push(f),
+            _ => up.push(f),
+        }
+    }
+    let input = Box::new(push(*input, down));
+    above(Rel { node: RelNode::Rank { input, partition, order, limit, with_rank, position }, columns }, up)
 }
 
 /// A projection of literal rows is literal rows.
@@ -87,7 +118,7 @@ fn over_keys(f: &Expr, group: &[usize]) -> Expr {
 }
 
 /// The type an expression gives to its column `i`.
-fn column_type(e: &Expr, i: usize) -> DataType {
+pub(crate) fn column_type(e: &Expr, i: usize) -> DataType {
     fn find(e: &Expr, i: usize) -> Option<DataType> {
         match e.kind {
             ExprKind::Column(c) if c == i => Some(e.data_type.clone()),
@@ -101,7 +132,7 @@ fn split(filters: Vec<Expr>, down: impl Fn(&[usize]) -> bool) -> (Vec<Expr>, Vec
     filters.into_iter().partition(|f| down(&used_columns([f])))
 }
 
-fn above(rel: Rel, filters: Vec<Expr>) -> Rel {
+pub(crate) fn above(rel: Rel, filters: Vec<Expr>) -> Rel {
     match and_all(folded(filters)) {
         Some(f) => rel.filter(f),
         None => rel,
@@ -109,25 +140,25 @@ fn above(rel: Rel, filters: Vec<Expr>) -> Rel {
 }
 
 /// Constants folded; what is always TRUE goes away.
-fn folded(filters: Vec<Expr>) -> Vec<Expr> {
+pub(crate) fn folded(filters: Vec<Expr>) -> Vec<Expr> {
     filters.iter().map(constant_fold).filter(|f| !matches!(f.kind, ExprKind::Literal(Literal::Boolean(true)))).collect()
 }
 
 /// One side of a join while keys are looked for.
-struct Side {
+pub(crate) struct Side {
     rel: Rel,
     width: usize,
-    extra: Vec<Expr>,
-    filters: Vec<Expr>,
+    pub(crate) extra: Vec<Expr>,
+    pub(crate) filters: Vec<Expr>,
 }
 
 impl Side {
-    fn new(rel: Rel) -> Self {
+    pub(crate) fn new(rel: Rel) -> Self {
         Side { width: rel.columns.len(), rel, extra: Vec::new(), filters: Vec::new() }
     }
 
     /// The column that holds a key expression.
-    fn key(&mut self, e: Expr) -> usize {
+    pub(crate) fn key(&mut self, e: Expr) -> usize {
         if let ExprKind::Column(i) = e.kind {
             return i;
         }
@@ -138,7 +169,7 @@ impl Side {
         self.width + at
     }
 
-    fn finish(self) -> Rel {
+    pub(crate) fn finish(self) -> Rel {
         let rel = push(self.rel, folded(self.filters));
         if self.extra.is_empty() {
             return rel;

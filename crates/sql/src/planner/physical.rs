@@ -10,6 +10,7 @@ use flott_plan::spec::{AggregateCall, OperatorSpec, WindowKind, WindowSpec};
 use flott_plan::{Expr, JoinKind, Partitioner};
 
 use super::explain;
+use super::keyed::LookupParts;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, plan_columns};
 use crate::catalog::Table;
 use crate::diag::unsupported;
@@ -23,7 +24,7 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    const ALL: Changes = Changes { update_before: true, update_after: true, delete: true };
+    pub(crate) const ALL: Changes = Changes { update_before: true, update_after: true, delete: true };
 
     /// Whether every row is an insert.
     pub(crate) fn is_append(self) -> bool {
@@ -75,6 +76,8 @@ pub(crate) enum PhysKind {
         rows: Vec<Vec<Expr>>,
     },
     Spec(OperatorSpec),
+    /// A lookup join, whose connector is asked for when the graph is built.
+    Lookup(Box<LookupParts>),
     /// A sort with its place, to refuse unbounded inputs.
     Sort(OperatorSpec, Option<Position>),
 }
@@ -85,7 +88,8 @@ pub(crate) struct PhysicalPlanner<'a> {
 }
 
 impl PhysicalPlanner<'_> {
-    fn ttl_ms(&self) -> Option<i64> {
+    /// How long state that is not touched stays.
+    pub(super) fn ttl_ms(&self) -> Option<i64> {
         self.config.duration_ms(keys::STATE_TTL).filter(|ms| *ms > 0)
     }
 
@@ -99,14 +103,9 @@ impl PhysicalPlanner<'_> {
         let text = explain::describe(rel);
         let columns = rel.columns.clone();
         match &rel.node {
-            RelNode::Scan { table, fields } => Ok(Phys {
-                kind: PhysKind::Scan { table: table.clone(), fields: fields.clone() },
-                inputs: Vec::new(),
-                columns,
-                changes: Changes::default(),
-                parallelism: table.options.get("scan.parallelism").and_then(|p| p.parse().ok()),
-                text,
-            }),
+            RelNode::Scan { .. } => self.scan(rel, update_before),
+            RelNode::LookupJoin { .. } => self.lookup(rel, update_before),
+            RelNode::Rank { .. } => self.rank(rel, update_before),
             RelNode::Values { rows } => Ok(Phys {
                 kind: PhysKind::Values { rows: rows.clone() },
                 inputs: Vec::new(),
@@ -261,7 +260,7 @@ impl PhysicalPlanner<'_> {
 }
 
 /// How rows reach an operator with these keys; without keys there is one subtask.
-fn keyed(keys: Vec<usize>) -> (Partitioner, Option<u32>) {
+pub(super) fn keyed(keys: Vec<usize>) -> (Partitioner, Option<u32>) {
     if keys.is_empty() { (Partitioner::Global, Some(1)) } else { (Partitioner::Hash(keys), None) }
 }
 
@@ -280,7 +279,8 @@ fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall>
 
 /// The description of the operator that makes a stream updating.
 pub(crate) fn updating_node(phys: &Phys) -> &str {
-    let passes_on = matches!(phys.kind, PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union));
+    let passes_on =
+        matches!(phys.kind, PhysKind::Lookup(_) | PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union));
     match phys.inputs.iter().map(|(p, _)| p).find(|p| !p.changes.is_append()) {
         Some(input) if passes_on => updating_node(input),
         _ => &phys.text,

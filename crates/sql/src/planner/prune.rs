@@ -1,10 +1,13 @@
 //! Column pruning: each operator passes on only what is read above it. Changes no result.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use flott_core::sink::ChangelogMode;
 use flott_plan::{Expr, SortKey};
 
-use super::rel::{Rel, RelAggregate, RelNode, TimeAttribute, Window, calc};
+use super::lookup;
+use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, calc};
 use crate::catalog::Table;
 
 /// A pruned relation, and where each old column is now.
@@ -89,18 +92,7 @@ fn add_columns(needed: &mut Needed, e: &Expr) {
 fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
     let columns = rel.columns;
     match rel.node {
-        RelNode::Scan { table, fields } => {
-            let mut keep = needed.clone();
-            for f in watermark_columns(&table) {
-                keep.extend(fields.iter().position(|x| *x == f));
-            }
-            if keep.is_empty() {
-                keep.extend(fields.iter().position(|&f| narrow(&table, f)).or((!fields.is_empty()).then_some(0)));
-            }
-            let map = kept(columns.len(), &keep);
-            let node = RelNode::Scan { table, fields: keep.iter().map(|&i| fields[i]).collect() };
-            Pruned { rel: Rel { node, columns: keep.iter().map(|&i| columns[i].clone()).collect() }, map }
-        }
+        RelNode::Scan { table, fields } => prune_scan(&table, &fields, &columns, needed),
         RelNode::Values { rows } => {
             let mut keep = needed.clone();
             if keep.is_empty() {
@@ -153,8 +145,25 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
             Pruned { rel: Rel { node, columns }, map }
         }
         node @ RelNode::Join { .. } => prune_join(Rel { node, columns }, needed),
+        node @ RelNode::LookupJoin { .. } => prune_lookup(Rel { node, columns }, needed),
+        node @ RelNode::Rank { .. } => prune_rank(Rel { node, columns }, needed),
         node => prune_grouping(Rel { node, columns }, needed),
     }
+}
+
+fn prune_scan(table: &Arc<Table>, fields: &[usize], columns: &[RelColumn], needed: &Needed) -> Pruned {
+    let mut keep = needed.clone();
+    // The last row of a key is told by the whole key.
+    let key = table.primary_key.iter().filter(|_| table.source_mode == ChangelogMode::Upsert).copied();
+    for f in watermark_columns(table).into_iter().chain(key) {
+        keep.extend(fields.iter().position(|x| *x == f));
+    }
+    if keep.is_empty() {
+        keep.extend(fields.iter().position(|&f| narrow(table, f)).or((!fields.is_empty()).then_some(0)));
+    }
+    let map = kept(columns.len(), &keep);
+    let node = RelNode::Scan { table: table.clone(), fields: keep.iter().map(|&i| fields[i]).collect() };
+    Pruned { rel: Rel { node, columns: keep.iter().map(|&i| columns[i].clone()).collect() }, map }
 }
 
 fn watermark_columns(table: &Table) -> Vec<usize> {
@@ -196,7 +205,7 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
         c
     }));
     for c in &mut out {
-        (c.time, c.window) = (None, None);
+        (c.time, c.window, c.attached) = (None, None, None);
     }
     for (old, new) in map.iter().enumerate() {
         if let Some(n) = new {
@@ -205,6 +214,71 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
     }
     let node = RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition };
     Pruned { rel: Rel { node, columns: out }, map }
+}
+
+fn prune_lookup(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } = rel.node else {
+        unreachable!("called for lookup joins")
+    };
+    let (columns, width) = (rel.columns, input.columns.len());
+    let (below, right) = lookup::needed(needed, width, &keys, condition.as_ref());
+    let input = prune_to(*input, &below);
+    let new_width = input.rel.columns.len();
+    let place = |i: usize| right.iter().position(|r| *r == i).map(|at| new_width + at);
+    let map: Vec<Option<usize>> =
+        (0..columns.len()).map(|i| if i < width { input.map[i] } else { place(i - width) }).collect();
+    let keys = keys.iter().map(|(i, field)| (input.at(*i), *field)).collect();
+    let condition = condition.as_ref().map(|c| remap(c, &|i| map[i].expect("a needed column was kept")));
+    let mut out = input.rel.columns.clone();
+    out.extend(right.iter().map(|&i| columns[width + i].clone()));
+    for (old, new) in input.map.iter().enumerate() {
+        if let Some(n) = new {
+            out[*n] = columns[old].clone();
+        }
+    }
+    let fields = right.iter().map(|&i| fields[i]).collect();
+    let input = Box::new(input.rel);
+    let node = RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position };
+    Pruned { rel: Rel { node, columns: out }, map }
+}
+
+/// Without the columns that nobody asked for.
+fn narrowed(pruned: Pruned, wanted: &Needed) -> Pruned {
+    if pruned.rel.columns.len() == wanted.len() {
+        return pruned;
+    }
+    let places: Vec<usize> = wanted.iter().map(|&i| pruned.at(i)).collect();
+    Pruned { map: kept(pruned.map.len(), wanted), rel: pruned.rel.select(&places) }
+}
+
+fn prune_rank(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::Rank { input, partition, order, limit, with_rank, position } = rel.node else {
+        unreachable!("called for numbered rows")
+    };
+    let (columns, width) = (rel.columns, input.columns.len());
+    let mut below: Needed = needed.iter().copied().filter(|&i| i < width).collect();
+    below.extend(partition.iter().copied());
+    below.extend(order.iter().map(|k| k.column));
+    // Rows lie in state: what the input keeps of its own accord stays out of them.
+    let input = narrowed(prune_to(*input, &below), &below);
+    let with_rank = with_rank && needed.contains(&width);
+    let partition = partition.iter().map(|&c| input.at(c)).collect();
+    let order = order.iter().map(|k| SortKey { column: input.at(k.column), ..*k }).collect();
+    let new_width = input.rel.columns.len();
+    let mut map = input.map.clone();
+    map.resize(columns.len(), with_rank.then_some(new_width));
+    let mut out = input.rel.columns.clone();
+    for (old, new) in input.map.iter().enumerate() {
+        if let Some(n) = new {
+            out[*n] = columns[old].clone();
+        }
+    }
+    out.extend(columns.get(width).filter(|_| with_rank).cloned());
+    let input = Box::new(input.rel);
+    Pruned {
+        rel: Rel { node: RelNode::Rank { input, partition, order, limit, with_rank, position }, columns: out },
+        map,
+    }
 }
 
 fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flott_core::error::Position;
 use flott_core::types::{Column, DataType};
-use flott_plan::spec::{AggregateFunction, JoinKind, SortKey, WindowKind, WindowProperty};
+use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind};
 
 use crate::catalog::Table;
@@ -25,11 +25,23 @@ pub(crate) struct RelColumn {
     pub(crate) time: Option<TimeAttribute>,
     /// Which property of the window of the TVF below this column is.
     pub(crate) window: Option<WindowProperty>,
+    /// Which property of a window this column is, however the row came by it.
+    pub(crate) attached: Option<Attached>,
+}
+
+/// A window column that still belongs to its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attached {
+    pub(crate) property: WindowProperty,
+    /// The window is one of processing time.
+    pub(crate) proctime: bool,
+    /// The window was cut in the session's zone.
+    pub(crate) zoned: bool,
 }
 
 impl RelColumn {
     pub(crate) fn new(name: impl Into<String>, data_type: DataType) -> Self {
-        RelColumn { name: name.into(), data_type, time: None, window: None }
+        RelColumn { name: name.into(), data_type, time: None, window: None, attached: None }
     }
     /// The same values under another name.
     pub(crate) fn renamed(&self, name: &str) -> Self {
@@ -96,6 +108,28 @@ pub(crate) enum RelNode {
     Aggregate { input: Box<Rel>, group: Vec<usize>, aggregates: Vec<RelAggregate> },
     /// Output: left columns, right columns. Keys are filled by the optimiser from the condition.
     Join { left: Box<Rel>, right: Box<Rel>, kind: JoinKind, keys: Vec<(usize, usize)>, condition: Option<Expr> },
+    /// A join with rows asked of a table by key. Output: input columns, then `fields` of the table. Keys (input column, table
+    /// column) are filled by the optimiser from the condition.
+    LookupJoin {
+        input: Box<Rel>,
+        table: Arc<Table>,
+        fields: Vec<usize>,
+        kind: JoinKind,
+        keys: Vec<(usize, usize)>,
+        condition: Option<Expr>,
+        options: LookupJoinOptions,
+        position: Option<Position>,
+    },
+    /// ROW_NUMBER() OVER (PARTITION BY … ORDER BY …). Output: input columns, then the number if `with_rank`. The limit is filled
+    /// by the optimiser from the filter above.
+    Rank {
+        input: Box<Rel>,
+        partition: Vec<usize>,
+        order: Vec<SortKey>,
+        limit: Option<u64>,
+        with_rank: bool,
+        position: Option<Position>,
+    },
     /// UNION ALL.
     Union { inputs: Vec<Rel> },
     /// ORDER BY, OFFSET, LIMIT.

@@ -26,6 +26,8 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::Window { input, .. }
         | RelNode::WindowAggregate { input, .. }
         | RelNode::Aggregate { input, .. }
+        | RelNode::LookupJoin { input, .. }
+        | RelNode::Rank { input, .. }
         | RelNode::Sort { input, .. } => vec![input],
         RelNode::Join { left, right, .. } => vec![left, right],
         RelNode::Union { inputs } => inputs.iter().collect(),
@@ -60,6 +62,13 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         }
         RelNode::Sort { input, keys, offset, limit, position } => {
             RelNode::Sort { input: boxed(input), keys, offset, limit, position }
+        }
+        RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } => {
+            let input = boxed(input);
+            RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position }
+        }
+        RelNode::Rank { input, partition, order, limit, with_rank, position } => {
+            RelNode::Rank { input: boxed(input), partition, order, limit, with_rank, position }
         }
         RelNode::Join { left, right, kind, keys, condition } => {
             RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition }

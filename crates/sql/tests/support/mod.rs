@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use flott_core::config::Configuration;
 use flott_core::error::{Error, Result};
+use flott_core::lookup::{Lookup, LookupContext, LookupOptions, LookupSource};
 use flott_core::registry::{ConnectorFactory, OptionSpec, Registry, TableSpec};
 use flott_core::sink::{ChangelogMode, Sink, SinkContext, SinkWriter};
 use flott_core::source::{
@@ -64,7 +65,35 @@ impl ConnectorFactory for Fake {
         }
     }
     fn metadata(&self, _: &BTreeMap<String, String>) -> Vec<(String, DataType)> {
-        if self.0 == "filesystem" { vec![("file.name".to_owned(), TypeKind::STRING.not_null())] } else { Vec::new() }
+        match self.0 {
+            "filesystem" => vec![("file.name".to_owned(), TypeKind::STRING.not_null())],
+            "kafka" | "upsert-kafka" => {
+                let headers =
+                    TypeKind::Map(Box::new(TypeKind::STRING.not_null()), Box::new(TypeKind::BYTES.nullable()));
+                vec![
+                    ("timestamp".to_owned(), TypeKind::TimestampLtz(3).not_null()),
+                    ("offset".to_owned(), TypeKind::BigInt.not_null()),
+                    ("headers".to_owned(), headers.not_null()),
+                ]
+            }
+            _ => Vec::new(),
+        }
+    }
+    fn source_mode(&self, _: &TableSpec) -> Result<ChangelogMode> {
+        Ok(match self.0 {
+            "upsert-kafka" => ChangelogMode::Upsert,
+            "cdc" => ChangelogMode::Retract,
+            _ => ChangelogMode::Append,
+        })
+    }
+    fn lookup(&self, table: &TableSpec, keys: &[usize], _: &Configuration) -> Result<Arc<dyn LookupSource>> {
+        match self.0 {
+            "jdbc" => {
+                assert!(!keys.is_empty() && keys.iter().all(|&k| k < table.columns.len()), "keys {keys:?}");
+                Ok(Arc::new(FakeLookup))
+            }
+            other => Err(Error::user("table.not-a-lookup-source", format!("'{other}' cannot be asked by key"))),
+        }
     }
     fn default_columns(&self) -> Option<Vec<Column>> {
         (self.0 == "nexmark").then(|| vec![Column::new("event_type", TypeKind::Int.nullable())])
@@ -76,12 +105,25 @@ impl ConnectorFactory for Fake {
             _ => Ok(Arc::new(FakeSource(Boundedness::Unbounded))),
         }
     }
-    fn sink(&self, _: &TableSpec, _: &Configuration) -> Result<Arc<dyn Sink>> {
+    fn sink(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Sink>> {
+        let metadata = table.columns.iter().position(|c| c.metadata_key.is_some()).unwrap_or(table.columns.len());
+        assert!(table.columns[metadata..].iter().all(|c| c.metadata_key.is_some()), "metadata comes last");
         Ok(Arc::new(FakeSink(match self.0 {
-            "blackhole" => ChangelogMode::Upsert,
+            "blackhole" | "upsert-kafka" | "jdbc" => ChangelogMode::Upsert,
             "print" => ChangelogMode::Retract,
             _ => ChangelogMode::Append,
         })))
+    }
+}
+
+struct FakeLookup;
+
+impl LookupSource for FakeLookup {
+    fn connect(&self, _: LookupContext) -> Result<Box<dyn Lookup>> {
+        Err(Error::bug("planning only"))
+    }
+    fn options(&self) -> LookupOptions {
+        LookupOptions::default()
     }
 }
 
@@ -111,7 +153,7 @@ fn transform(spec: &SourceTransformSpec) -> Result<Arc<dyn SourceTransformFactor
 /// Services with fake connectors.
 pub fn services() -> PlanServices {
     let mut registry = Registry::default();
-    for name in ["nexmark", "filesystem", "datagen", "print", "blackhole"] {
+    for name in ["nexmark", "filesystem", "datagen", "print", "blackhole", "kafka", "upsert-kafka", "cdc", "jdbc"] {
         registry.register(Arc::new(Fake(name)));
     }
     PlanServices { registry, source_transform: transform }

@@ -1,0 +1,235 @@
+//! Top-N: the first rows of each partition, over appended rows, changelogs, and windows. Each folds a batch to the difference of
+//! the lists before and after; rows that are equal by the order keep the order they came in.
+
+mod list;
+mod sorter;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use sorter::Sorter;
+pub(crate) use window::WindowTopN;
+
+use arrow_schema::SchemaRef;
+use flott_core::batch::{ChangeBatch, RowKind};
+use flott_core::error::{Error, Result};
+use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
+use flott_core::sink::ChangelogMode;
+use flott_core::state::{StateBackend, TableDescriptor, TableId, TableKind, Ttl};
+use flott_core::types::{Column, arrow_schema};
+use flott_plan::spec::SortKey;
+
+use crate::emit::Pending;
+use crate::keyed::{Grouped, KeyedRows, Output};
+use list::{Entry, Sequence, Top, load, merge};
+use sorter::Sorted;
+
+/// What the plan says of a Top-N.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// PARTITION BY columns.
+    pub partition: Vec<usize>,
+    /// ORDER BY.
+    pub order: Vec<SortKey>,
+    /// Rows per partition.
+    pub limit: u64,
+    /// Whether the rank is a column.
+    pub with_rank: bool,
+    /// What the input holds.
+    pub input_mode: ChangelogMode,
+    /// Whether `-U` rows are wanted.
+    pub update_before: bool,
+    /// TTL of rows.
+    pub ttl_ms: Option<i64>,
+}
+
+/// The operator. State: partition → sort key and sequence number → row; of appended rows only those in the list, of a changelog
+/// all, and beside them partition → row → its sequence numbers.
+pub(crate) struct TopN {
+    options: Options,
+    limit: usize,
+    rows: KeyedRows,
+    sorter: Sorter,
+    schema: SchemaRef,
+    sequence: Sequence,
+    top: Option<TableId>,
+    places: Option<TableId>,
+    pending: Pending,
+}
+
+impl TopN {
+    /// Top-N of rows of `input`.
+    pub(crate) fn new(options: Options, input: &[Column], output: &[Column]) -> Result<Self> {
+        Ok(TopN {
+            limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
+            rows: KeyedRows::new(&options.partition, input)?,
+            sorter: Sorter::new(&options.order, input)?,
+            schema: arrow_schema(output),
+            sequence: Sequence::default(),
+            top: None,
+            places: None,
+            pending: Pending::default(),
+            options,
+        })
+    }
+
+    fn retracts(&self) -> bool {
+        self.options.input_mode != ChangelogMode::Append
+    }
+
+    /// Appended rows: only what is in the list matters.
+    fn append(&mut self, grouped: &Grouped, sorted: &Sorted, state: &mut dyn StateBackend) -> Result<Output> {
+        let table = opened(self.top)?;
+        let mut out = Output::default();
+        for gid in 0..grouped.len() {
+            let (group, key) = grouped.key(gid);
+            let before = load(state.map(table), 0, group, key, self.limit)?;
+            let mut after = Top::new(&before, self.limit);
+            for row in grouped.rows(gid) {
+                after.offer(sorted.key(row), row);
+            }
+            let after = after.finish(&mut self.sequence, |row| grouped.bytes(row));
+            merge(state.map(table), 0, group, key, &before, &after)?;
+            self.differ(&before, &after, &mut out);
+        }
+        Ok(out)
+    }
+
+    /// A changelog: every row is kept, so that the next one can move up.
+    fn change(
+        &mut self,
+        batch: &ChangeBatch,
+        grouped: &Grouped,
+        sorted: &Sorted,
+        state: &mut dyn StateBackend,
+    ) -> Result<Output> {
+        let (table, places) = (opened(self.top)?, opened(self.places)?);
+        let mut out = Output::default();
+        for gid in 0..grouped.len() {
+            let (group, key) = grouped.key(gid);
+            let before = load(state.map(table), 0, group, key, self.limit)?;
+            for row in grouped.rows(gid) {
+                let bytes = grouped.bytes(row);
+                let known = state.map(places).get(0, group, key, bytes)?;
+                let mut known = known.as_deref().unwrap_or_default().to_vec();
+                if batch.kind(row).is_add() {
+                    let number = self.sequence.next();
+                    state.map(table).put(0, group, key, &list::name(sorted.key(row), number), bytes)?;
+                    known.extend_from_slice(&number.to_be_bytes());
+                } else {
+                    // A row that is not there: its TTL passed.
+                    let Some(number) = known.first_chunk::<8>().map(|n| u64::from_be_bytes(*n)) else { continue };
+                    state.map(table).remove(0, group, key, &list::name(sorted.key(row), number))?;
+                    known.drain(..8);
+                }
+                match known.is_empty() {
+                    true => state.map(places).remove(0, group, key, bytes)?,
+                    false => state.map(places).put(0, group, key, bytes, &known)?,
+                }
+            }
+            let after = load(state.map(table), 0, group, key, self.limit)?;
+            self.differ(&before, &after, &mut out);
+        }
+        Ok(out)
+    }
+
+    /// What became of the list.
+    fn differ(&self, before: &[Entry], after: &[Entry], out: &mut Output) {
+        if self.options.with_rank {
+            return self.differ_by_rank(before, after, out);
+        }
+        // Both are sorted by name: one walk finds what left and what came.
+        let mut came = Vec::new();
+        let (mut b, mut a) = (before.iter().peekable(), after.iter().peekable());
+        loop {
+            match (b.peek(), a.peek()) {
+                (Some(old), Some(new)) if old.name == new.name => {
+                    b.next();
+                    a.next();
+                }
+                (Some(old), new) if new.is_none_or(|new| old.name < new.name) => {
+                    out.stored(RowKind::Delete, old.row.clone());
+                    b.next();
+                }
+                (_, Some(new)) => {
+                    came.push(new.row.clone());
+                    a.next();
+                }
+                (_, None) => break,
+            }
+        }
+        came.into_iter().for_each(|row| out.stored(RowKind::Insert, row));
+    }
+
+    fn differ_by_rank(&self, before: &[Entry], after: &[Entry], out: &mut Output) {
+        for i in 0..before.len().max(after.len()) {
+            match (before.get(i), after.get(i)) {
+                (Some(old), Some(new)) if old.row == new.row => {}
+                (Some(old), Some(new)) => {
+                    if self.options.update_before {
+                        out.stored(RowKind::UpdateBefore, old.row.clone());
+                        out.rank(i + 1);
+                    }
+                    out.stored(RowKind::UpdateAfter, new.row.clone());
+                    out.rank(i + 1);
+                }
+                (Some(old), None) => {
+                    out.stored(RowKind::Delete, old.row.clone());
+                    out.rank(i + 1);
+                }
+                (None, Some(new)) => {
+                    out.stored(RowKind::Insert, new.row.clone());
+                    out.rank(i + 1);
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+fn opened(table: Option<TableId>) -> Result<TableId> {
+    table.ok_or_else(|| Error::bug("a Top-N was used before it was opened"))
+}
+
+impl Operator for TopN {
+    fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
+        let ttl = self.options.ttl_ms.map(|ttl_ms| Ttl { ttl_ms, update_on_read: false });
+        let mut table = |name: &str, schema: String| {
+            let descriptor = TableDescriptor { name: name.to_owned(), kind: TableKind::Map, schema, ttl };
+            ctx.state.register(&descriptor)
+        };
+        self.top = Some(table("top", format!("{},sequence:{}", self.sorter.schema(), self.rows.types))?);
+        if self.options.input_mode != ChangelogMode::Append {
+            self.places = Some(table("places", format!("{}:sequences", self.rows.types))?);
+        }
+        self.sequence.open(ctx)?;
+        Ok(OperatorProperties::default())
+    }
+    fn process(&mut self, _port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
+        let retraction = batch.kinds.as_deref().is_some_and(|k| k.iter().any(|k| !k.is_add()));
+        if retraction && !self.retracts() {
+            let text = format!("operator `{}` was planned for appended rows and got a retraction", ctx.name);
+            return Err(Error::bug(text));
+        }
+        let grouped = self.rows.group(&batch, ctx.max_parallelism, true)?;
+        let sorted = self.sorter.convert(&batch.rows)?;
+        let out = match self.retracts() {
+            false => self.append(&grouped, &sorted, &mut *ctx.state)?,
+            true => self.change(&batch, &grouped, &sorted, &mut *ctx.state)?,
+        };
+        if let Some(batch) = out.build(None, self.rows.codec(), &self.schema)? {
+            self.pending.push(batch);
+        }
+        Ok(self.pending.flush(&mut ctx.out))
+    }
+    fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
+        if let OperatorEvent::BeforeBarrier(_) = event {
+            self.sequence.store(ctx);
+        }
+        Ok(Progress::Done)
+    }
+    fn resume(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
+        Ok(self.pending.flush(&mut ctx.out))
+    }
+}
