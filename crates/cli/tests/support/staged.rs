@@ -7,6 +7,7 @@ use bytes::Bytes;
 use flott_core::sink::{
     ChangelogMode, CommitError, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus,
 };
+use flott_core::time::SharedClock;
 use flott_core::{ChangeBatch, CheckpointId, Result};
 use flott_launcher::{TextStyle, render_value};
 
@@ -18,11 +19,20 @@ struct Published {
 
 /// What was published, shared by all runs of a job.
 #[derive(Clone, Default)]
-pub struct Staged(Arc<Mutex<Published>>);
+pub struct Staged {
+    published: Arc<Mutex<Published>>,
+    /// How long a writer takes for a batch.
+    pause_ms: i64,
+}
 
 impl Staged {
+    /// A sink whose writers take so long for a batch.
+    pub fn slow(pause_ms: i64) -> Self {
+        Staged { pause_ms, ..Staged::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Published> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sink of one run.
@@ -59,7 +69,8 @@ impl Sink for StagedSink {
     }
     fn writer(&self, context: SinkContext, _: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
         let prefix = format!("{}-{}-{}", context.run, context.attempt, context.subtask);
-        Ok(Box::new(Writer { prefix, staged: String::new() }))
+        let pause_ms = self.store.pause_ms;
+        Ok(Box::new(Writer { prefix, staged: String::new(), clock: context.clock, pause_ms, free_ms: i64::MIN }))
     }
     fn committer(&self, _: SinkContext) -> Result<Option<Box<dyn Committer>>> {
         Ok(Some(Box::new(Publisher(self.store.clone()))))
@@ -69,10 +80,20 @@ impl Sink for StagedSink {
 struct Writer {
     prefix: String,
     staged: String,
+    clock: SharedClock,
+    pause_ms: i64,
+    free_ms: i64,
 }
 
 impl SinkWriter for Writer {
     fn write(&mut self, batch: &ChangeBatch) -> Result<WriteStatus> {
+        if self.pause_ms > 0 {
+            let now_ms = self.clock.now_ms();
+            if now_ms < self.free_ms {
+                return Ok(WriteStatus::Busy { until_ms: self.free_ms });
+            }
+            self.free_ms = now_ms + self.pause_ms;
+        }
         for i in 0..batch.num_rows() {
             self.staged.push(if batch.kind(i).is_add() { '+' } else { '-' });
             for (c, array) in batch.rows.columns().iter().enumerate() {
