@@ -9,6 +9,7 @@ fn pages() -> Vec<(&'static str, String)> {
     vec![
         ("docs/options.md", flott_core::config::docs_markdown()),
         ("docs/connectors.md", flott_connectors::options_markdown()),
+        ("docs/compat/functions.md", crate::functions::markdown()),
     ]
 }
 

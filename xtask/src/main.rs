@@ -12,6 +12,8 @@ mod e2e;
 mod errors;
 mod flink;
 mod flink_diff;
+#[cfg(feature = "docs")]
+mod functions;
 mod services;
 mod tidy;
 
