@@ -87,7 +87,9 @@ impl Broker {
     pub fn topic(&self, what: &str, partitions: i32) -> String {
         let name = unique(what);
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
-        let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set("max.message.bytes", "1000000");
+        let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "1000000")
+            .set("retention.ms", "-1");
         let made = wait(admin.create_topics([&topic], &AdminOptions::new())).expect("an answer");
         made.into_iter().for_each(|result| {
             result.expect("a new topic");
