@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::services::jars;
 use crate::tidy::root;
 
 const VERSION: &str = "2.3.0";
@@ -76,15 +77,18 @@ impl Flink {
         succeed(javac.arg("-cp").arg(self.lib().join("*")).arg("-d").arg(&self.home).arg(&source))
     }
 
-    /// A jar of Maven Central on the class path, fetched once: `org/apache/flink/NAME/VERSION/NAME-VERSION.jar`.
-    pub fn add_jar(&self, path: &str) -> Result<(), String> {
-        let jar = self.lib().join(path.rsplit('/').next().unwrap_or(path));
+    /// A jar of Maven Central (`group:artifact:version`) on the class path, fetched once.
+    pub fn add_jar(&self, coordinates: &str) -> Result<(), String> {
+        let mut parts = coordinates.split(':').skip(1);
+        let (artifact, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let name = format!("{artifact}-{version}.jar");
+        let jar = self.lib().join(&name);
         if jar.exists() {
             return Ok(());
         }
+        let fetched = jars::fetch(&format!("{artifact}-{version}"), &[coordinates.to_owned()])?.join(name);
         let part = jar.with_extension("part");
-        let url = format!("https://repo1.maven.org/maven2/{path}");
-        succeed(Command::new("curl").args(["-sSf", "-o"]).arg(&part).arg(url))?;
+        fs::copy(&fetched, &part).map_err(|e| format!("{}: {e}", fetched.display()))?;
         fs::rename(&part, &jar).map_err(|e| e.to_string())
     }
 

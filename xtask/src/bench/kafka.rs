@@ -11,7 +11,7 @@ use crate::flink::Flink;
 use crate::tidy::root;
 
 /// Flink's connector: the newest there is, made for 2.2.
-const CONNECTOR: &str = "org/apache/flink/flink-sql-connector-kafka/5.0.0-2.2/flink-sql-connector-kafka-5.0.0-2.2.jar";
+const CONNECTOR: &str = "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2";
 /// So many of so many events of the generator are bids.
 const BIDS: u64 = 46;
 const EVENTS: u64 = 50;

@@ -6,7 +6,7 @@ use std::thread;
 
 mod debian;
 mod instance;
-mod jars;
+pub mod jars;
 mod probe;
 mod recipe;
 
