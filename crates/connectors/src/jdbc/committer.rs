@@ -2,7 +2,7 @@
 //! thread only asks how far it is; a reply that was lost is settled by the ledger.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use flott_core::batch_codec::decode_batch;
 use flott_core::sink::{CommitError, Committable, Committer, SinkContext};
@@ -12,6 +12,7 @@ use super::apply::apply;
 use super::changes::Changes;
 use super::epoch::{Epoch, Outstanding};
 use super::ledger::Ledger;
+use super::monitor::Monitor;
 use super::options::ExactlyOnce;
 use super::session::DbError;
 use super::writer::{BACKOFF_MS, Open, Table};
@@ -38,21 +39,9 @@ struct State {
     stopped: bool,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The committer of one subtask.
 pub struct LedgerCommitter {
-    shared: Arc<Shared>,
+    shared: Arc<Monitor<State>>,
     worker: Worker,
     context: SinkContext,
     outstanding: Arc<Outstanding>,
@@ -69,7 +58,7 @@ impl LedgerCommitter {
     ) -> Result<Self> {
         let open = Open::new(table);
         context.metrics.external.set_endpoint(open.place.endpoint());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Monitor::default());
         let mut applier = Applier {
             open,
             ledger: None,
@@ -115,7 +104,7 @@ impl Committer for LedgerCommitter {
         }
         drop(state);
         if added {
-            self.shared.changed.notify_all();
+            self.shared.notify_all();
             self.poll_ms = POLL_MS.0;
         } else {
             self.poll_ms = (self.poll_ms * 2).min(POLL_MS.1);
@@ -128,7 +117,7 @@ impl Drop for LedgerCommitter {
     fn drop(&mut self) {
         self.worker.stop().stop();
         self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
+        self.shared.notify_all();
     }
 }
 
@@ -137,7 +126,7 @@ struct Applier {
     ledger: Option<Ledger>,
     ledger_name: String,
     context: SinkContext,
-    shared: Arc<Shared>,
+    shared: Arc<Monitor<State>>,
     outstanding: Arc<Outstanding>,
     applied: u64,
 }
@@ -165,7 +154,7 @@ impl Applier {
                 match state.queue.pop_front() {
                     // Not before the task has heard of a failure: order must hold.
                     Some(next) if state.failed.is_none() => break next,
-                    _ => state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    _ => state = self.shared.wait(state),
                 }
             };
             drop(state);

@@ -8,6 +8,7 @@ mod encode;
 mod epoch;
 mod ledger;
 mod lookup;
+mod monitor;
 mod mysql;
 pub mod options;
 mod postgres;

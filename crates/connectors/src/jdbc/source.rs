@@ -5,13 +5,14 @@
 //! the order of the declared primary key, or in the server's own, and goes on after the number of rows handed out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use flott_core::memory::Reservation;
 use flott_core::registry::TableSpec;
 use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitEnumerator, SplitReader};
 use flott_core::{ChangeBatch, Error, Result};
 
+use super::monitor::Monitor;
 use super::options::{JdbcOptions, Partitions, ScanOptions};
 use super::session::Place;
 use crate::flusher::Worker;
@@ -151,22 +152,10 @@ struct State {
     stopped: bool,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 struct JdbcReader {
     table: Arc<ScanTable>,
     context: ReaderContext,
-    shared: Arc<Shared>,
+    shared: Arc<Monitor<State>>,
     /// Started with the first split: subtasks without one need no connection.
     worker: Option<Worker>,
     unfinished: BTreeMap<Arc<str>, Range>,
@@ -179,7 +168,7 @@ impl SplitReader for JdbcReader {
             self.unfinished.insert(split.id.as_str().into(), range.clone());
             self.shared.lock().todo.push_back(range);
         }
-        self.shared.changed.notify_all();
+        self.shared.notify_all();
         if self.worker.is_none() && !splits.is_empty() {
             let scan = scan::Scan::new(Arc::clone(&self.table), self.context.clone(), Arc::clone(&self.shared));
             let name = format!("jdbc-scan-{}", self.context.subtask);
@@ -196,7 +185,7 @@ impl SplitReader for JdbcReader {
         match (item, failed) {
             (Some(Item::Rows { split, batch, position, held }), _) => {
                 drop(held);
-                self.shared.changed.notify_all();
+                self.shared.notify_all();
                 if let Some(range) = self.unfinished.get_mut(&split) {
                     range.position = position;
                 }
@@ -226,7 +215,7 @@ impl Drop for JdbcReader {
             worker.stop().stop();
         }
         self.shared.lock().stopped = true;
-        self.shared.changed.notify_all();
+        self.shared.notify_all();
     }
 }
 

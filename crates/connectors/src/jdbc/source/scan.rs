@@ -11,7 +11,7 @@ use flott_core::source::ReaderContext;
 use flott_core::types::arrow_schema;
 use flott_core::{ChangeBatch, Error, Result};
 
-use super::{Item, Position, READY_MAX, Range, ScanTable, Shared};
+use super::{Item, Monitor, Position, READY_MAX, Range, ScanTable, State};
 use crate::columns::ColumnBuilder;
 use crate::flusher::Stop;
 use crate::jdbc::encode::needs_utc;
@@ -32,7 +32,7 @@ const MEMORY_MS: u64 = 5;
 pub(super) struct Scan {
     table: Arc<ScanTable>,
     context: ReaderContext,
-    shared: Arc<Shared>,
+    shared: Arc<Monitor<State>>,
     place: Place,
     schema: SchemaRef,
 }
@@ -47,7 +47,7 @@ enum Ended {
 }
 
 impl Scan {
-    pub(super) fn new(table: Arc<ScanTable>, context: ReaderContext, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(table: Arc<ScanTable>, context: ReaderContext, shared: Arc<Monitor<State>>) -> Self {
         let (place, schema) = (Place::of(&table.jdbc), arrow_schema(&table.spec.columns));
         Scan { table, context, shared, place, schema }
     }
@@ -77,7 +77,7 @@ impl Scan {
             if let Some(range) = state.todo.pop_front() {
                 return Some(range);
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.shared.wait(state);
         }
     }
 
@@ -249,7 +249,7 @@ impl Scan {
     fn hand_over(&self, item: Item) -> Result<(), Ended> {
         let mut state = self.shared.lock();
         while state.ready.len() >= READY_MAX && !state.stopped {
-            state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.shared.wait(state);
         }
         if state.stopped {
             return Err(Ended::Stopped);
