@@ -63,6 +63,12 @@ CREATE TABLE large_orders (
   'connector' = 'jdbc', 'url' = 'jdbc:mysql://127.0.0.1:23306/shop', 'username' = 'root', 'table-name' = 'large_orders',
   'sink.delivery-guarantee' = 'exactly-once'
 );
+CREATE TABLE late_orders (
+  order_id BIGINT, user_id BIGINT, product STRING, order_cents BIGINT, order_time TIMESTAMP(3)
+) WITH (
+  'connector' = 'jdbc', 'url' = 'jdbc:mysql://127.0.0.1:23306/shop', 'username' = 'root', 'table-name' = 'late_orders',
+  'sink.delivery-guarantee' = 'exactly-once'
+);
 
 -- Read it with isolation.level = read_committed.
 CREATE TABLE express_orders (
@@ -106,6 +112,11 @@ WHERE place <= 5;
 
 INSERT INTO large_orders
 SELECT order_id, user_id, product, quantity * cents, order_time FROM orders WHERE quantity * cents >= 40000;
+
+-- Orders whose hour has closed: the windows above drop and count them, here they are kept.
+INSERT INTO late_orders
+SELECT order_id, user_id, product, quantity * cents, order_time FROM orders
+WHERE FLOOR(order_time TO HOUR) + INTERVAL '1' HOUR <= CURRENT_WATERMARK(order_time) + INTERVAL '0.001' SECOND;
 
 INSERT INTO express_orders
 SELECT order_id, user_id, product, quantity * cents, order_time FROM orders WHERE quantity >= 3;

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS top_products (
 CREATE TABLE IF NOT EXISTS large_orders (
   order_id BIGINT NOT NULL, user_id BIGINT NOT NULL, product VARCHAR(20), order_cents BIGINT NOT NULL, order_time DATETIME(3)
 );
--- Orders that came after their window had closed; the DataStream program writes them.
+-- Orders that came after their hour had closed.
 CREATE TABLE IF NOT EXISTS late_orders (
   order_id BIGINT NOT NULL, user_id BIGINT NOT NULL, product VARCHAR(20), order_cents BIGINT NOT NULL, order_time DATETIME(3)
 );

@@ -132,6 +132,9 @@ pub struct OperatorContext {
     pub config: Arc<Configuration>,
     /// Processing time.
     pub clock: SharedClock,
+    /// The combined watermark of all inputs; [`EventTime::MIN`] before the first. Already the new one when
+    /// [`OperatorEvent::Watermark`] is called.
+    pub watermark: EventTime,
     /// Keyed state.
     pub state: Box<dyn StateBackend>,
     /// Operator (list) state.

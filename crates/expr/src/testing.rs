@@ -18,7 +18,7 @@ pub(crate) use parser::parse;
 pub(crate) const NOW_MS: i64 = 1_768_520_760_953;
 
 pub(crate) fn context() -> EvalContext {
-    EvalContext { now_ms: NOW_MS, zone: chrono_tz::Europe::Berlin }
+    EvalContext::new(NOW_MS, chrono_tz::Europe::Berlin)
 }
 
 /// A batch of `columns` with `rows` rows.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use flott::{
-    AggregateFunction, Connector, DataStream, Record, Result, StreamExecutionEnvironment, Timestamp,
-    TumblingEventTimeWindows, WatermarkStrategy,
+    AggregateFunction, Connector, Context, DataStream, KeyedProcessFunction, OpenContext, Record, Result,
+    StreamExecutionEnvironment, TimeDomain, Timestamp, TumblingEventTimeWindows, ValueState, WatermarkStrategy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,15 @@ struct ProductPerHour {
     revenue_cents: i64,
 }
 
+#[derive(Clone, Debug, Record)]
+struct TopProduct {
+    hour_start: Timestamp,
+    place: i64,
+    product: String,
+    orders: i64,
+    revenue_cents: i64,
+}
+
 impl From<Order> for Priced {
     fn from(order: Order) -> Self {
         let order_cents = i64::from(order.quantity) * order.cents;
@@ -120,6 +129,46 @@ impl<T: Record> AggregateFunction for Add<T> {
         a.cents += b.cents;
         a.users.extend(b.users);
         Ok(a)
+    }
+}
+
+/// How many products of an hour are kept.
+const TOP: usize = 5;
+
+/// The products of an hour that sold best: kept until the hour has closed, then emitted by place.
+#[derive(Clone, Default)]
+struct TopOfHour {
+    best: ValueState<Vec<(i64, String, i64)>>,
+}
+
+impl KeyedProcessFunction for TopOfHour {
+    type Key = Timestamp;
+    type In = ProductPerHour;
+    type Out = TopProduct;
+
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        self.best = ctx.value_state("best")?;
+        Ok(())
+    }
+
+    fn process(&mut self, sums: ProductPerHour, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let ProductPerHour { hour_start, product, orders, revenue_cents } = sums;
+        self.best.update(ctx, |best| {
+            let best = best.get_or_insert_default();
+            best.push((-revenue_cents, product, orders));
+            best.sort();
+            best.truncate(TOP);
+        })?;
+        // Sums of one hour all come before the watermark that closed it.
+        ctx.register_event_timer(hour_start.0 + HOUR_MS - 1)
+    }
+
+    fn on_timer(&mut self, _: i64, _: TimeDomain, ctx: &mut Context<'_, Self>) -> Result<()> {
+        let hour_start = *ctx.key();
+        for (place, (revenue, product, orders)) in (1..).zip(self.best.get(ctx)?.unwrap_or_default()) {
+            ctx.collect(TopProduct { hour_start, place, product, orders, revenue_cents: -revenue });
+        }
+        self.best.clear(ctx)
     }
 }
 
@@ -211,9 +260,9 @@ fn order_statistics(orders: DataStream<Order>, places: &Places) -> Result<()> {
     Ok(())
 }
 
-/// Every product per hour. The SQL job also keeps the five best of them.
+/// Every product per hour, and the best of them.
 fn product_statistics(orders: DataStream<Order>, places: &Places) -> Result<()> {
-    orders
+    let products = orders
         .key_by(|o| o.product.clone())
         .window(TumblingEventTimeWindows::of(HOUR_MS))?
         .aggregate(Add { of: |o: &Order| (None, 0, revenue(o)) }, |product, window, sums: Sums| ProductPerHour {
@@ -222,9 +271,17 @@ fn product_statistics(orders: DataStream<Order>, places: &Places) -> Result<()> 
             orders: sums.rows,
             revenue_cents: sums.cents,
         })
-        .uid("products-per-hour")
+        .uid("products-per-hour");
+    products
+        .clone()
         .sink_to("product_stats_hour", &places.table("product_stats_hour", &["hour_start", "product"]))?
         .uid("product-stats-hour");
+    products
+        .key_by(|p| p.hour_start)
+        .process(TopOfHour::default())
+        .uid("top-of-hour")
+        .sink_to("top_products", &places.table("top_products", &["hour_start", "place"]))?
+        .uid("top-products");
     Ok(())
 }
 

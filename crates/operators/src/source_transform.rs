@@ -149,7 +149,7 @@ struct Transform {
 
 impl SourceTransform for Transform {
     fn apply(&mut self, batch: ChangeBatch) -> Result<(ChangeBatch, Option<i64>)> {
-        let eval = EvalContext { now_ms: self.clock.now_ms(), zone: self.zone };
+        let eval = EvalContext::new(self.clock.now_ms(), self.zone);
         let batch = match &self.calc {
             Some(calc) => apply(calc, &batch, &eval)?.unwrap_or_else(|| batch.slice(0, 0)),
             None => batch,

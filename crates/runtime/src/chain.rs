@@ -13,7 +13,6 @@ use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::operator::{Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::snapshot::OperatorCut;
-use flott_core::time::EventTime;
 
 use crate::head::{BarrierItem, Item};
 use crate::panics::guard;
@@ -48,8 +47,6 @@ struct Link {
     /// Blocked although its outbox had room: resumed when its wake-up is due.
     waits_for_time: bool,
     notifications: VecDeque<Notification>,
-    /// The last watermark the operator was given.
-    seen: EventTime,
 }
 
 enum After {
@@ -102,7 +99,6 @@ impl Chain {
             pending: None,
             waits_for_time: false,
             notifications: VecDeque::new(),
-            seen: EventTime::MIN,
         };
         let links = operators.into_iter().map(link).collect();
         Chain { links, direct: VecDeque::new(), cuts: Vec::new(), overtaking: None, overtook: None, paused: false }
@@ -284,9 +280,9 @@ impl Chain {
         let forwards = link.properties.forwards_watermarks;
         let (event, after) = match signal {
             // Who restarts after a restore begins with less than what a checkpoint held; time does not go back.
-            Signal::Watermark(t) if t < link.seen => return Ok(ChainEvent::Worked),
+            Signal::Watermark(t) if t < link.ctx.watermark => return Ok(ChainEvent::Worked),
             Signal::Watermark(t) => {
-                link.seen = t;
+                link.ctx.watermark = t;
                 (OperatorEvent::Watermark(t), if forwards { After::Forward(signal) } else { After::Nothing })
             }
             Signal::Idle | Signal::Active => {

@@ -17,7 +17,7 @@ use flott_core::operator::{Notification, Operator, OperatorContext, Outbox, TARG
 use flott_core::snapshot::{OperatorCut, OperatorStateStore};
 use flott_core::source::{SourceTransformFactory, Split, SplitReader, WatermarkOptions};
 use flott_core::state::StateBackend;
-use flott_core::time::SharedClock;
+use flott_core::time::{EventTime, SharedClock};
 use flott_plan::stream_graph::Partitioner;
 
 use crate::alignment::AlignmentGroup;
@@ -344,6 +344,7 @@ impl Task {
                 attempt,
                 config: Arc::clone(&spec.config),
                 clock: Arc::clone(&spec.clock),
+                watermark: EventTime::MIN,
                 state: op.state,
                 operator_state: op.operator_state,
                 out: Outbox::new(options.outbox_capacity).with_waker(move || waker.wake()),

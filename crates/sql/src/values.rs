@@ -67,7 +67,7 @@ impl ValuesReader {
     fn batch(&self) -> Result<ChangeBatch> {
         let options = RecordBatchOptions::new().with_row_count(Some(1));
         let one = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
-        let eval = EvalContext { now_ms: self.context.clock.now_ms(), zone: self.zone };
+        let eval = EvalContext::new(self.context.clock.now_ms(), self.zone);
         let mut parts = Vec::with_capacity(self.rows.len());
         for row in self.rows.iter() {
             let (rows, _) = row.apply(&one, &eval)?.ok_or_else(|| Error::bug("a row of VALUES was filtered"))?;

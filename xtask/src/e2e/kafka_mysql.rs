@@ -66,11 +66,7 @@ pub fn run(options: &Options, binary: &Path, stage: &Stage) -> Result<(), String
         tools::create_topic(&stage.kafka, topic, 4)?;
     }
     tools::mysql_script(&stage.mariadb, &root().join("examples/kafka-to-mysql/schema.sql"))?;
-    let mut expected = workload::expected(options.seed, options.events);
-    if options.rust {
-        // The DataStream program has no ranking.
-        expected.tables.remove("top_products");
-    }
+    let expected = workload::expected(options.seed, options.events);
     // One share is left for the run that nobody kills.
     let share = options.events / (options.kills + 1);
     let per_event = SPAN_PER_KILL / u32::try_from(share).unwrap_or(u32::MAX).max(1);

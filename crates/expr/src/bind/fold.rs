@@ -9,8 +9,16 @@ use flott_plan::expr::{Expr, ExprKind, Literal};
 
 use crate::compile::{CompiledExpr, EvalContext, array_to_literal};
 
-const CLOCK_FUNCTIONS: &[&str] =
-    &["PROCTIME", "CURRENT_TIMESTAMP", "LOCALTIMESTAMP", "CURRENT_DATE", "LOCALTIME", "RAND", "UUID"];
+const CLOCK_FUNCTIONS: &[&str] = &[
+    "PROCTIME",
+    "CURRENT_TIMESTAMP",
+    "LOCALTIMESTAMP",
+    "CURRENT_DATE",
+    "LOCALTIME",
+    "RAND",
+    "UUID",
+    "CURRENT_WATERMARK",
+];
 const ZONE_FUNCTIONS: &[&str] = &["FROM_UNIXTIME", "UNIX_TIMESTAMP", "TO_TIMESTAMP_LTZ"];
 
 /// Whether the expression gives the same value for the same row at any time.
@@ -106,7 +114,7 @@ fn evaluate(expr: &Expr) -> Option<Expr> {
     let compiled = CompiledExpr::compile(expr, &[]).ok()?;
     let options = RecordBatchOptions::new().with_row_count(Some(1));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).ok()?;
-    let context = EvalContext { now_ms: 0, zone: chrono_tz::Tz::UTC };
+    let context = EvalContext::new(0, chrono_tz::Tz::UTC);
     let value = compiled.evaluate(&batch, &context).ok()?;
     let literal = array_to_literal(&value, 0)?;
     Some(Expr::literal(literal, expr.data_type.clone()))

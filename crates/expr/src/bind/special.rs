@@ -45,6 +45,7 @@ pub(super) const NAMES: &[&str] = &[
     "TIMESTAMPDIFF",
     "TIMESTAMPADD",
     "TO_TIMESTAMP_LTZ",
+    "CURRENT_WATERMARK",
     "CARDINALITY",
     "ELEMENT_AT",
 ];
@@ -121,6 +122,13 @@ pub(super) fn bind(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
         ("TIMESTAMPDIFF", [unit, a, b]) => timestamp_diff(args, unit, a, b)?,
         ("TIMESTAMPADD", [unit, n, t]) => timestamp_add(args, unit, n, t)?,
         ("TO_TIMESTAMP_LTZ", [x, rest @ ..]) if rest.len() <= 1 => to_timestamp_ltz(args, x, rest.first())?,
+        ("CURRENT_WATERMARK", [a]) if a.data_type.kind.is_timestamp() => {
+            let kind = match a.data_type.kind {
+                TypeKind::TimestampLtz(_) => TypeKind::TimestampLtz(3),
+                _ => TypeKind::Timestamp(3),
+            };
+            Expr::call(name, vec![a.clone()], kind.nullable())
+        }
         ("CARDINALITY", [a]) if matches!(a.data_type.kind, TypeKind::Array(_) | TypeKind::Map(..)) => {
             let data_type = DataType { kind: TypeKind::Int, nullable: a.data_type.nullable };
             Expr::call(name, vec![a.clone()], data_type)
@@ -147,6 +155,7 @@ fn expected(name: &str) -> &'static str {
         "TIMESTAMPADD" => "TIMESTAMPADD(unit, an integer, a time)",
         "TO_TIMESTAMP_LTZ" => "TO_TIMESTAMP_LTZ(a number, a precision of 0 or 3)",
         "ROUND" | "TRUNCATE" => "a number and, if wanted, a number of digits",
+        "CURRENT_WATERMARK" => "an event-time attribute",
         "CARDINALITY" => "an ARRAY or a MAP",
         "ELEMENT_AT" => "an ARRAY and an integer, or a MAP and a key",
         _ => "two values",

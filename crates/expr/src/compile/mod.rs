@@ -13,6 +13,8 @@ pub(crate) use value::{Value, array_to_literal};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use flott_core::Result;
+use flott_core::operator::OperatorContext;
+use flott_core::time::EventTime;
 use flott_core::types::Column;
 use flott_plan::expr::Expr;
 
@@ -25,6 +27,21 @@ pub struct EvalContext {
     pub now_ms: i64,
     /// The session's zone (`table.local-time-zone`).
     pub zone: chrono_tz::Tz,
+    /// The operator's watermark, for CURRENT_WATERMARK; `None` before the first.
+    pub watermark: Option<EventTime>,
+}
+
+impl EvalContext {
+    /// Where there is no watermark.
+    pub fn new(now_ms: i64, zone: chrono_tz::Tz) -> Self {
+        EvalContext { now_ms, zone, watermark: None }
+    }
+
+    /// Within an operator.
+    pub fn of(ctx: &OperatorContext, zone: chrono_tz::Tz) -> Self {
+        let watermark = (ctx.watermark != EventTime::MIN).then_some(ctx.watermark);
+        EvalContext { now_ms: ctx.clock.now_ms(), zone, watermark }
+    }
 }
 
 /// One expression, compiled.

@@ -14,7 +14,7 @@ use super::{Compiled, constant_text, zone};
 
 /// The kernel, if `function` is one of these.
 pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Option<Compiled>> {
-    if let Some(clock) = clock(function, args) {
+    if let Some(clock) = clock(function, args, out) {
         return Ok(Some(clock));
     }
     let (unit, at) = match (function, args) {
@@ -230,7 +230,15 @@ fn to_unit(ceil: bool, x: &Expr, unit: &Expr, out: &DataType) -> Result<Compiled
     }))
 }
 
-fn clock(function: &str, args: &[Expr]) -> Option<Compiled> {
+fn clock(function: &str, args: &[Expr], result: &DataType) -> Option<Compiled> {
+    if let ("CURRENT_WATERMARK", [_]) = (function, args) {
+        let zone = matches!(result.kind, TypeKind::TimestampLtz(_)).then(|| Arc::<str>::from("UTC"));
+        return Some(Compiled::total(move |_, n, ctx| {
+            let watermark = ctx.watermark.map(|w| w.0);
+            let values: TimestampMillisecondArray = std::iter::repeat_n(watermark, n).collect();
+            Ok(Arc::new(values.with_timezone_opt(zone.clone())))
+        }));
+    }
     if !args.is_empty() {
         return None;
     }

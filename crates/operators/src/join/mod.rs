@@ -134,7 +134,7 @@ impl Join {
             Step::Pair { row, candidate } => Some((*row as u32, *candidate as u32)),
             Step::End { .. } => None,
         });
-        let eval = EvalContext { now_ms: ctx.clock.now_ms(), zone: self.zone };
+        let eval = EvalContext::of(ctx, self.zone);
         let passes = self.builder.judge(work.port, &work.batch.rows, &found, pairs, &eval)?;
         let (steps, mut nth) = (std::mem::take(&mut self.steps), 0);
         for step in &steps {

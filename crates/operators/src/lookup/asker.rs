@@ -202,7 +202,7 @@ fn encode(asking: &Asking, rows: &LookupRows, keys: usize) -> Result<Vec<Found>>
         return Ok(found);
     }
     let shape = &asking.shape;
-    let eval = EvalContext { now_ms: asking.context.clock.now_ms(), zone: shape.zone };
+    let eval = EvalContext::new(asking.context.clock.now_ms(), shape.zone);
     let projected = shape.calc.apply(&rows.rows, &eval)?.map(|(rows, _)| rows);
     let projected = projected.ok_or_else(|| Error::bug("a projection without a filter dropped rows"))?;
     let (mut offsets, mut bytes) = (Vec::new(), Vec::new());

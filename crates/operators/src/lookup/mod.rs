@@ -205,7 +205,7 @@ impl LookupJoin {
             match self.waiting.pop_front() {
                 Some(Waiting::Watermark(time)) => ctx.out.emit_signal(Signal::Watermark(time)),
                 Some(Waiting::Rows(mut probe)) if probe.unanswered == 0 => {
-                    let eval = EvalContext { now_ms: ctx.clock.now_ms(), zone: self.zone };
+                    let eval = EvalContext::of(ctx, self.zone);
                     self.join(&mut probe, &eval)?;
                     if probe.next_row < probe.batch.num_rows() {
                         self.waiting.push_front(Waiting::Rows(probe));

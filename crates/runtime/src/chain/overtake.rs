@@ -36,7 +36,7 @@ impl Chain {
         let (barrier, sync_ns) = (item.barrier, item.sync_ns);
         self.cuts.push((TaskCut::of(item), sync_ns));
         let queued = match self.links.first() {
-            Some(head) => vec![(head.ctx.operator, Queued { seen: head.seen, ..before })],
+            Some(head) => vec![(head.ctx.operator, Queued { seen: head.ctx.watermark, ..before })],
             None => Vec::new(),
         };
         self.overtaking = Some(Overtaking { barrier: barrier.overtaking(), at: 0, told: false, queued });
@@ -60,7 +60,7 @@ impl Chain {
             if let Some((barrier, before)) = take_barrier(self.links[i].ctx.out.elements(), checkpoint) {
                 let next = &self.links[i + 1];
                 let items = before.iter().filter_map(|e| InFlightItem::of(0, e)).collect();
-                let queued = Queued { seen: next.seen, items, ..Queued::default() };
+                let queued = Queued { seen: next.ctx.watermark, items, ..Queued::default() };
                 let queued = vec![(next.ctx.operator, queued)];
                 let barrier = barrier.overtaking();
                 self.overtaking = Some(Overtaking { barrier, at: i + 1, told: false, queued });
@@ -121,7 +121,7 @@ impl Chain {
             o.at += 1;
             o.told = false;
             if let Some(next) = self.links.get(o.at).filter(|_| !items.is_empty()) {
-                o.queued.push((next.ctx.operator, Queued { seen: next.seen, items, ..Queued::default() }));
+                o.queued.push((next.ctx.operator, Queued { seen: next.ctx.watermark, items, ..Queued::default() }));
             }
         }
         let checkpoint = o.barrier.checkpoint;

@@ -143,6 +143,7 @@ impl OperatorHarnessBuilder {
             attempt: 0,
             config: self.config,
             clock: shared,
+            watermark: EventTime::MIN,
             state,
             operator_state: OperatorStateStore::restored((!self.restored.is_empty()).then_some(entries)),
             out: Outbox::new(self.outbox),

@@ -3,8 +3,8 @@
 use flott_core::error::Position;
 use flott_core::{Error, Result};
 use flott_expr::{bind_call, bind_cast};
-use flott_plan::Expr;
 use flott_plan::spec::{AggregateFunction, WindowProperty};
+use flott_plan::{Expr, ExprKind};
 use sqlparser::ast::{
     DuplicateTreatment, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Spanned,
@@ -15,6 +15,7 @@ use super::expr::{ExprBinder, span_position};
 use super::literal;
 use super::window::{self, LegacyWindow};
 use crate::diag::{At, place, position, unsupported};
+use crate::planner::rel::TimeAttribute;
 
 /// Aggregates of Flink that Flott does not have yet.
 const OTHER_AGGREGATES: &[&str] = &[
@@ -189,7 +190,21 @@ impl ExprBinder<'_> {
                 _ => self.bind(e)?,
             });
         }
+        if name == "CURRENT_WATERMARK" {
+            self.check_rowtime(&args).at(at)?;
+        }
         bind_call(&name, args).at(at)
+    }
+
+    /// CURRENT_WATERMARK takes the type of its argument, which says nothing unless it is an event-time attribute.
+    fn check_rowtime(&self, args: &[Expr]) -> Result<()> {
+        let [Expr { kind: ExprKind::Column(i), .. }] = args else { return not_rowtime("an expression") };
+        let column = &self.scope.columns[*i];
+        match column.time {
+            Some(TimeAttribute::Rowtime) => Ok(()),
+            Some(TimeAttribute::Proctime) => not_rowtime(&format!("`{}`, a processing time", column.name)),
+            None => not_rowtime(&format!("`{}`, a plain {}", column.name, column.data_type.kind)),
+        }
     }
 
     fn aggregate_call(&mut self, function: AggregateFunction, f: &Function, at: Option<Position>) -> Result<Expr> {
@@ -274,6 +289,12 @@ impl ExprBinder<'_> {
         let data_type = own.property_type(property);
         Ok(collector.add(GroupResult::Property(property), data_type))
     }
+}
+
+fn not_rowtime(found: &str) -> Result<()> {
+    let message = format!("CURRENT_WATERMARK takes an event-time attribute, found {found}");
+    Err(Error::user("sql.time-attribute", message)
+        .hint("give it the column that has WATERMARK FOR in CREATE TABLE, passed on as it is"))
 }
 
 /// The expression arguments of a call, with their names.
