@@ -290,8 +290,10 @@ flink_files!(
     functions_string,
     functions_time,
     joins,
+    over,
     over_and_rank,
     tables,
+    top_n,
     windows,
 );
 

@@ -8,10 +8,12 @@ mod group_aggregate;
 mod join;
 mod keyed;
 mod lookup;
+mod over;
 mod rank;
 mod simple;
 mod sort_limit;
 mod source_transform;
+mod temporal_sort;
 mod window;
 mod zone;
 
@@ -25,6 +27,7 @@ use flott_core::lookup::LookupSource;
 use flott_core::operator::{Operator, OperatorFactory};
 use flott_core::sink::ChangelogMode;
 use flott_core::types::Column;
+use flott_plan::OverOrder;
 use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SortKey};
 
 pub use source_transform::{source_transform, source_transform_with};
@@ -62,6 +65,11 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
         OperatorSpec::SortLimit { keys, offset, limit, columns } => {
             Box::new(sort_limit::SortLimit::new(keys, *offset, *limit, columns)?)
         }
+        OperatorSpec::OverAggregate(spec) => match spec.order {
+            OverOrder::Column(_) => Box::new(over::OrderedOver::new(spec, input, output)?),
+            _ => Box::new(over::OverAggregate::new(spec, input, output)?),
+        },
+        OperatorSpec::TemporalSort(spec) => Box::new(temporal_sort::TemporalSort::new(spec, input)?),
         OperatorSpec::TopN { .. } | OperatorSpec::WindowTopN { .. } => top_n(spec, input, output)?,
         OperatorSpec::Deduplicate { key, order, keep_last, update_before, ttl_ms } => {
             let options = keyed::DeduplicateOptions {

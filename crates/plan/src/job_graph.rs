@@ -192,6 +192,8 @@ fn kind_name(kind: &NodeKind) -> String {
             S::Join { .. } => "join",
             S::Union => "union",
             S::SortLimit { .. } => "sort-limit",
+            S::OverAggregate(_) => "over-aggregate",
+            S::TemporalSort(_) => "temporal-sort",
             S::TopN { .. } => "top-n",
             S::WindowTopN { .. } => "window-top-n",
             S::Deduplicate { .. } => "deduplicate",

@@ -5,6 +5,7 @@ use flott_core::types::{Column, DataType};
 use serde::{Deserialize, Serialize};
 
 use crate::expr::Expr;
+use crate::over::{OverSpec, TemporalSortSpec};
 
 /// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,10 @@ pub enum OperatorSpec {
         /// Columns of the input.
         columns: Vec<Column>,
     },
+    /// Functions over the rows before each row.
+    OverAggregate(OverSpec),
+    /// ORDER BY a time attribute of a stream that may never end.
+    TemporalSort(TemporalSortSpec),
     /// The first rows of each partition by `order`: `ROW_NUMBER() … WHERE rn <= limit`. Output: the input's columns, then the
     /// rank if `with_rank`; a changelog.
     TopN {

@@ -249,7 +249,7 @@ impl Session {
 
     /// The roots of a job: of a query one, of a statement set one per INSERT.
     fn roots(&self, statement: &Statement, services: &PlanServices) -> Result<Vec<Root>> {
-        let planner = PhysicalPlanner { config: &self.config };
+        let planner = PhysicalPlanner { config: &self.config, services };
         match statement {
             Statement::Query(query) => {
                 let rel = QueryBinder::new(&self.catalog).query(query)?;
@@ -348,7 +348,7 @@ impl Session {
         services: &PlanServices,
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
-        let zone = PhysicalPlanner { config: &self.config }.zone();
+        let zone = PhysicalPlanner { config: &self.config, services }.zone();
         let mut builder = GraphBuilder::new(services, &self.config, zone);
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
         let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode() };
@@ -359,7 +359,7 @@ impl Session {
     }
 
     fn insert_job(&self, inserts: &[Insert], services: &PlanServices) -> Result<Planned> {
-        let planner = PhysicalPlanner { config: &self.config };
+        let planner = PhysicalPlanner { config: &self.config, services };
         let roots = self.insert_roots(inserts, &planner, services)?;
         let mut builder = GraphBuilder::new(services, &self.config, planner.zone());
         let mut insert_tables = Vec::new();

@@ -213,7 +213,8 @@ impl Layout {
 }
 
 impl AccKind {
-    fn width(self) -> usize {
+    /// Bytes in the row.
+    pub(crate) fn width(self) -> usize {
         match self {
             AccKind::Count => 8,
             AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => match form {

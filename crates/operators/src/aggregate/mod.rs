@@ -6,6 +6,7 @@ mod extrema;
 mod finish;
 mod grouping;
 mod layout;
+mod running;
 mod state;
 mod update;
 mod values;

@@ -65,8 +65,8 @@ pub(crate) struct AggregateState {
     pub beside_before: Vec<Vec<Beside>>,
     /// See `beside_before`.
     pub beside_after: Vec<Vec<Beside>>,
-    distinct: Vec<DistinctState>,
-    extrema: Extrema,
+    pub(super) distinct: Vec<DistinctState>,
+    pub(super) extrema: Extrema,
     slots: Vec<Slot>,
 }
 
@@ -105,21 +105,26 @@ impl AggregateState {
     /// keeps the old ones too.
     pub(crate) fn apply(&mut self, input: &Input<'_>, keep_before: bool, state: &mut dyn StateBackend) -> Result<()> {
         let layout = self.layout.clone();
-        let table = state.rows(self.table);
-        table.resolve(input.namespaces, input.keys, true, &mut self.slots)?;
-        self.groups.assign(&self.slots);
-        self.groups.gather(layout.width, table);
+        self.gather(input, state)?;
         if keep_before {
             self.before.clear();
             self.before.extend_from_slice(&self.groups.images);
         }
-        self.load_beside(input, state)?;
         let masks = self.masks(input, state)?;
         for (index, acc) in layout.accumulators.iter().enumerate() {
             self.accumulate(index, acc, input, masks[acc.mask].as_ref(), state)?;
         }
         self.groups.scatter(layout.width, state.rows(self.table));
         Ok(())
+    }
+
+    /// Reads the groups of a batch, and what lies beside their rows.
+    pub(super) fn gather(&mut self, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<()> {
+        let table = state.rows(self.table);
+        table.resolve(input.namespaces, input.keys, true, &mut self.slots)?;
+        self.groups.assign(&self.slots);
+        self.groups.gather(self.layout.width, table);
+        self.load_beside(input, state)
     }
 
     fn load_beside(&mut self, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<()> {
@@ -137,7 +142,11 @@ impl AggregateState {
         Ok(())
     }
 
-    fn masks(&mut self, input: &Input<'_>, state: &mut dyn StateBackend) -> Result<Vec<Option<BooleanBuffer>>> {
+    pub(super) fn masks(
+        &mut self,
+        input: &Input<'_>,
+        state: &mut dyn StateBackend,
+    ) -> Result<Vec<Option<BooleanBuffer>>> {
         let sets = self.distinct.iter_mut().map(|d| d.apply(input, state)).collect::<Result<Vec<_>>>()?;
         let mask = |m: &MaskSpec| match m {
             MaskSpec::All => None,
@@ -161,7 +170,7 @@ impl AggregateState {
         };
         let width = self.layout.width;
         let gids = std::mem::take(&mut self.groups.gids);
-        let rows = RowsView { gids: &gids, signs: input.signs, selected: selected.as_ref() };
+        let rows = RowsView { gids: &gids, signs: input.signs, selected: selected.as_ref(), part: None };
         let values = match acc.kind {
             AccKind::Count => None,
             _ => Some(Values::of(&input.columns[acc.args[0]])?),
@@ -277,7 +286,7 @@ impl AggregateState {
 }
 
 /// The count of an extreme, to be changed without the extreme.
-fn counter(acc: &Accumulator) -> Accumulator {
+pub(super) fn counter(acc: &Accumulator) -> Accumulator {
     Accumulator { kind: AccKind::Count, ..acc.clone() }
 }
 
@@ -300,7 +309,7 @@ pub(crate) fn update_images(
             AccKind::Count => None,
             _ => Some(Values::of(&columns[acc.args[0]])?),
         };
-        let rows = RowsView { gids, signs: None, selected: selected.as_ref() };
+        let rows = RowsView { gids, signs: None, selected: selected.as_ref(), part: None };
         update(images, layout.width, acc, values.as_ref(), &rows);
     }
     Ok(())

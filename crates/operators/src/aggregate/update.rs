@@ -18,12 +18,20 @@ pub(crate) struct RowsView<'a> {
     pub signs: Option<&'a [i64]>,
     /// Rows that count for this accumulator; `None`: all.
     pub selected: Option<&'a BooleanBuffer>,
+    /// The rows to look at, as in a range; `None`: all.
+    pub part: Option<(usize, usize)>,
 }
 
 impl RowsView<'_> {
     /// Calls `f(row, group, sign)` for the selected rows in order.
     #[inline(always)]
     pub(crate) fn for_each(&self, mut f: impl FnMut(usize, usize, i64)) {
+        if let Some((from, to)) = self.part {
+            for i in (from..to).filter(|&i| self.selected.is_none_or(|b| b.value(i))) {
+                f(i, self.gids[i] as usize, self.signs.map_or(1, |s| s[i]));
+            }
+            return;
+        }
         match (self.selected, self.signs) {
             (None, None) => self.gids.iter().enumerate().for_each(|(i, &g)| f(i, g as usize, 1)),
             (None, Some(s)) => self.gids.iter().zip(s).enumerate().for_each(|(i, (&g, &s))| f(i, g as usize, s)),

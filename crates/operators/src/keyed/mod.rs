@@ -16,7 +16,7 @@ pub(crate) use fold::ToUpsert;
 pub(crate) use materialize::SinkUpsertMaterialize;
 pub(crate) use normalize::ChangelogNormalize;
 pub(crate) use output::Output;
-pub(crate) use rows::{Grouped, KeyedRows, distinct};
+pub(crate) use rows::{Grouped, KeyedRows, by_group, distinct};
 
 use flott_core::error::{Error, Result};
 use flott_core::state::{StateBackend, TableDescriptor, TableId, TableKind, Ttl, ValueTable};
@@ -44,7 +44,7 @@ impl Values {
 }
 
 /// What is left of bytes in state after a length in front and so many bytes.
-fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+pub(crate) fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let damaged = || Error::corrupt("state.row", "the rows of a key in state are damaged");
     let (length, rest) = bytes.split_at_checked(4).ok_or_else(damaged)?;
     let length = u32::from_le_bytes(length.try_into().map_err(|_| damaged())?) as usize;
@@ -52,7 +52,7 @@ fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
 }
 
 /// Appends the length and the bytes.
-fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
+pub(crate) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
     let length = u32::try_from(bytes.len()).map_err(|_| Error::bug("a row of more than 4 GiB"))?;
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(bytes);

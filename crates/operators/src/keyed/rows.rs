@@ -90,7 +90,7 @@ pub(crate) fn distinct(keys: &KeyBatch) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// Rows sorted by group, and where each group begins.
-fn by_group(keys: &KeyBatch) -> (Vec<u32>, Vec<usize>) {
+pub(crate) fn by_group(keys: &KeyBatch) -> (Vec<u32>, Vec<usize>) {
     let (gids, first) = distinct(keys);
     let mut starts = vec![0; first.len() + 1];
     gids.iter().for_each(|g| starts[*g as usize + 1] += 1);
@@ -114,6 +114,10 @@ impl Grouped {
     /// Rows of a group, in order; never empty.
     pub(crate) fn rows(&self, gid: usize) -> impl Iterator<Item = usize> {
         self.rows[self.starts[gid]..self.starts[gid + 1]].iter().map(|&r| r as usize)
+    }
+    /// The first row of a group.
+    pub(crate) fn first(&self, gid: usize) -> usize {
+        self.rows[self.starts[gid]] as usize
     }
     /// Key group and key of a group.
     pub(crate) fn key(&self, gid: usize) -> (KeyGroup, &[u8]) {

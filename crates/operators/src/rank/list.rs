@@ -14,11 +14,11 @@ const STATE: &str = "sequence";
 
 /// Numbers rows in the order of coming. Operator state: after a restore it goes on behind the greatest number of all subtasks.
 #[derive(Default)]
-pub(super) struct Sequence(u64);
+pub(crate) struct Sequence(u64);
 
 impl Sequence {
     /// Takes what was restored.
-    pub(super) fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
+    pub(crate) fn open(&mut self, ctx: &mut OperatorContext) -> Result<()> {
         for item in ctx.operator_state.take(STATE) {
             let bytes = item.first_chunk::<8>().ok_or_else(damaged)?;
             self.0 = self.0.max(u64::from_le_bytes(*bytes));
@@ -26,12 +26,12 @@ impl Sequence {
         Ok(())
     }
     /// Stores it before a barrier.
-    pub(super) fn store(&self, ctx: &mut OperatorContext) {
+    pub(crate) fn store(&self, ctx: &mut OperatorContext) {
         let item = Bytes::copy_from_slice(&self.0.to_le_bytes());
         ctx.operator_state.set(STATE, Redistribution::Union, vec![item]);
     }
     /// The next number.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 += 1;
         self.0
     }
@@ -43,13 +43,16 @@ fn damaged() -> Error {
 
 /// A row of the list: its name in state (sort key, then sequence number) and its bytes.
 #[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) name: Vec<u8>,
-    pub(super) row: Arc<[u8]>,
+pub(crate) struct Entry {
+    /// Its name in state.
+    pub(crate) name: Vec<u8>,
+    /// Its bytes.
+    pub(crate) row: Arc<[u8]>,
 }
 
 impl Entry {
-    fn sort(&self) -> &[u8] {
+    /// The sort key.
+    pub(crate) fn sort(&self) -> &[u8] {
         &self.name[..self.name.len().saturating_sub(8)]
     }
 }
@@ -63,7 +66,7 @@ pub(super) fn name(sort: &[u8], number: u64) -> Vec<u8> {
 }
 
 /// Up to `limit` first rows of a partition.
-pub(super) fn load(
+pub(crate) fn load(
     map: &mut dyn MapTable,
     namespace: i64,
     group: KeyGroup,

@@ -2,12 +2,15 @@
 //! the lists before and after; rows that are equal by the order keep the order they came in.
 
 mod list;
+mod places;
 mod sorter;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use list::{Entry, Sequence, load};
+pub(crate) use places::{Places, open_list};
 pub(crate) use sorter::Sorter;
 pub(crate) use window::WindowTopN;
 
@@ -16,13 +19,13 @@ use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::sink::ChangelogMode;
-use flott_core::state::{StateBackend, TableDescriptor, TableId, TableKind, Ttl};
+use flott_core::state::{StateBackend, TableId, Ttl};
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::SortKey;
 
 use crate::emit::Pending;
 use crate::keyed::{Grouped, KeyedRows, Output};
-use list::{Entry, Sequence, Top, load, merge};
+use list::{Top, merge};
 use sorter::Sorted;
 
 /// What the plan says of a Top-N.
@@ -54,7 +57,7 @@ pub(crate) struct TopN {
     schema: SchemaRef,
     sequence: Sequence,
     top: Option<TableId>,
-    places: Option<TableId>,
+    places: Places,
     pending: Pending,
 }
 
@@ -68,7 +71,7 @@ impl TopN {
             schema: arrow_schema(output),
             sequence: Sequence::default(),
             top: None,
-            places: None,
+            places: Places::new(options.input_mode != ChangelogMode::Append),
             pending: Pending::default(),
             options,
         })
@@ -104,28 +107,16 @@ impl TopN {
         sorted: &Sorted,
         state: &mut dyn StateBackend,
     ) -> Result<Output> {
-        let (table, places) = (opened(self.top)?, opened(self.places)?);
+        let table = opened(self.top)?;
         let mut out = Output::default();
         for gid in 0..grouped.len() {
             let (group, key) = grouped.key(gid);
             let before = load(state.map(table), 0, group, key, self.limit)?;
             for row in grouped.rows(gid) {
-                let bytes = grouped.bytes(row);
-                let known = state.map(places).get(0, group, key, bytes)?;
-                let mut known = known.as_deref().unwrap_or_default().to_vec();
-                if batch.kind(row).is_add() {
-                    let number = self.sequence.next();
-                    state.map(table).put(0, group, key, &list::name(sorted.key(row), number), bytes)?;
-                    known.extend_from_slice(&number.to_be_bytes());
-                } else {
-                    // A row that is not there: its TTL passed.
-                    let Some(number) = known.first_chunk::<8>().map(|n| u64::from_be_bytes(*n)) else { continue };
-                    state.map(table).remove(0, group, key, &list::name(sorted.key(row), number))?;
-                    known.drain(..8);
-                }
-                match known.is_empty() {
-                    true => state.map(places).remove(0, group, key, bytes)?,
-                    false => state.map(places).put(0, group, key, bytes, &known)?,
+                let at = (group, key, sorted.key(row), grouped.bytes(row));
+                match batch.kind(row).is_add() {
+                    true => self.places.add(table, at, &mut self.sequence, state)?,
+                    false => self.places.remove(table, at, state)?,
                 }
             }
             let after = load(state.map(table), 0, group, key, self.limit)?;
@@ -195,14 +186,8 @@ fn opened(table: Option<TableId>) -> Result<TableId> {
 impl Operator for TopN {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         let ttl = self.options.ttl_ms.map(|ttl_ms| Ttl { ttl_ms, update_on_read: false });
-        let mut table = |name: &str, schema: String| {
-            let descriptor = TableDescriptor { name: name.to_owned(), kind: TableKind::Map, schema, ttl };
-            ctx.state.register(&descriptor)
-        };
-        self.top = Some(table("top", format!("{},sequence:{}", self.sorter.schema(), self.rows.types))?);
-        if self.options.input_mode != ChangelogMode::Append {
-            self.places = Some(table("places", format!("{}:sequences", self.rows.types))?);
-        }
+        self.top = Some(open_list(&self.sorter.schema(), &self.rows.types, ttl, &mut *ctx.state)?);
+        self.places.open(&self.rows.types, ttl, &mut *ctx.state)?;
         self.sequence.open(ctx)?;
         Ok(OperatorProperties::default())
     }

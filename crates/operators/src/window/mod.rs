@@ -102,7 +102,7 @@ fn row_times(
 }
 
 /// Timestamps in milliseconds, rounded down; NULL is a `User` error.
-fn milliseconds(column: &ArrayRef, name: &str) -> Result<Vec<i64>> {
+pub(crate) fn milliseconds(column: &ArrayRef, name: &str) -> Result<Vec<i64>> {
     use arrow_schema::{DataType, TimeUnit};
     if column.null_count() > 0 {
         return Err(null_rowtime(name));

@@ -12,7 +12,7 @@ use sqlparser::ast::{
 
 use super::aggregate::Collector;
 use super::literal;
-use super::over::OverCall;
+use super::over::OverCalls;
 use super::scope::{Scope, fields};
 use crate::diag::{At, place, position, unsupported};
 use crate::parser::dialect::FLINK_TYPE;
@@ -27,7 +27,7 @@ pub(crate) struct ExprBinder<'a> {
     /// Where aggregates go, when they are allowed here.
     pub(crate) collector: Option<&'a mut Collector>,
     /// Where calls with OVER go, when they are allowed here.
-    pub(crate) over: Option<&'a mut Vec<OverCall>>,
+    pub(crate) over: Option<&'a mut OverCalls>,
     /// What this place is, for messages: `WHERE`, `SELECT` …
     pub(crate) place: &'static str,
     depth: usize,
@@ -50,7 +50,7 @@ impl<'a> ExprBinder<'a> {
     }
 
     /// The binder, collecting calls with OVER too.
-    pub(crate) fn with_over(self, over: &'a mut Vec<OverCall>) -> Self {
+    pub(crate) fn with_over(self, over: &'a mut OverCalls) -> Self {
         ExprBinder { over: Some(over), ..self }
     }
 

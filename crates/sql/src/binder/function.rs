@@ -45,7 +45,7 @@ pub(crate) fn function_name(f: &Function) -> String {
 }
 
 /// The aggregate of a name.
-fn aggregate_function(name: &str) -> Option<AggregateFunction> {
+pub(super) fn aggregate_function(name: &str) -> Option<AggregateFunction> {
     Some(match name {
         "COUNT" => AggregateFunction::Count,
         "SUM" => AggregateFunction::Sum,
@@ -116,7 +116,7 @@ fn children(e: &SqlExpr) -> Vec<&SqlExpr> {
     }
 }
 
-fn arguments(f: &Function) -> Option<&FunctionArgumentList> {
+pub(super) fn arguments(f: &Function) -> Option<&FunctionArgumentList> {
     match &f.args {
         FunctionArguments::List(list) => Some(list),
         _ => None,
@@ -130,11 +130,6 @@ fn over_parts(f: &Function) -> impl Iterator<Item = &SqlExpr> {
         _ => None,
     };
     window.into_iter().flat_map(|w| w.partition_by.iter().chain(w.order_by.iter().map(|o| &o.expr)))
-}
-
-/// Number of arguments of a call.
-pub(super) fn arguments_len(f: &Function) -> usize {
-    arguments(f).map_or(0, |l| l.args.len())
 }
 
 fn arg_expr(arg: &FunctionArg) -> Option<&SqlExpr> {

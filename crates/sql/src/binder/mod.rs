@@ -8,6 +8,7 @@ mod hints;
 mod literal;
 mod lookup;
 mod over;
+mod over_rel;
 mod query;
 mod scope;
 mod select;

@@ -1,140 +1,308 @@
-//! ROW_NUMBER() OVER (…): collected while the SELECT list is bound, then turned into relations that number rows. Other functions
-//! with OVER are refused.
+//! Functions with OVER (…): collected while the SELECT list is bound. `over_rel` turns them into relations.
 
 use flott_core::error::Position;
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
-use flott_plan::{Expr, ExprKind, SortKey};
-use sqlparser::ast::{Function, Spanned, WindowSpec, WindowType};
+use flott_expr::{aggregate_type, bind_cast, constant_fold};
+use flott_plan::spec::AggregateFunction;
+use flott_plan::{Expr, ExprKind, Literal, OverFrame, SortKey};
+use sqlparser::ast::{
+    DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, Ident, NamedWindowDefinition, NamedWindowExpr, Spanned,
+    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+};
 
-use super::expr::ExprBinder;
-use super::function::{arguments_len, function_name};
+use super::expr::{ExprBinder, span_position};
+use super::function::{aggregate_function, arguments, function_name};
 use super::query::sort_key;
-use crate::diag::{place, position, unsupported};
-use crate::planner::rel::{Rel, RelColumn, RelNode, calc, derived_column};
+use crate::diag::{At, place, position, suggestion, unsupported};
 
-/// While binding, the number of call `k` is column `OVER_BASE + k`: beyond the columns of any relation.
+/// While binding, the result of call `k` is column `OVER_BASE + k`: beyond the columns of any relation.
 pub(crate) const OVER_BASE: usize = 1 << 24;
 
-/// A call, over the columns of the SELECT's input.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct OverCall {
-    partition: Vec<Expr>,
-    order: Vec<(Expr, SortKey)>,
-    position: Option<Position>,
+/// The calls of a SELECT, and the windows it names.
+#[derive(Default)]
+pub(crate) struct OverCalls {
+    pub(crate) calls: Vec<OverCall>,
+    windows: Vec<NamedWindowDefinition>,
 }
 
-/// The type of a row's number.
-fn number_type() -> DataType {
-    TypeKind::BigInt.not_null()
+impl OverCalls {
+    /// No calls yet.
+    pub(crate) fn new(windows: &[NamedWindowDefinition]) -> Self {
+        OverCalls { calls: Vec::new(), windows: windows.to_vec() }
+    }
+}
+
+/// What a call computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OverKind {
+    RowNumber,
+    /// RANK or DENSE_RANK.
+    Rank(&'static str),
+    Aggregate(AggregateFunction),
+    FirstValue,
+    LastValue,
+    Lag(u32),
+}
+
+/// A call, over the columns of the SELECT's input.
+#[derive(Clone, Debug)]
+pub(crate) struct OverCall {
+    pub(crate) kind: OverKind,
+    pub(crate) arg: Option<Expr>,
+    /// What LAG gives before the first row.
+    pub(crate) default: Option<Expr>,
+    pub(crate) distinct: bool,
+    pub(crate) data_type: DataType,
+    pub(crate) window: OverWindow,
+    pub(crate) position: Option<Position>,
+}
+
+/// The window of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OverWindow {
+    pub(crate) partition: Vec<Expr>,
+    pub(crate) order: Vec<(Expr, SortKey)>,
+    pub(crate) frame: OverFrame,
+}
+
+impl OverCall {
+    fn same(&self, other: &OverCall) -> bool {
+        self.kind == other.kind
+            && self.arg == other.arg
+            && self.default == other.default
+            && self.distinct == other.distinct
+            && self.window == other.window
+    }
+    /// The call over other columns.
+    pub(crate) fn rewritten(&self, f: &mut dyn FnMut(&Expr) -> Result<Expr>) -> Result<OverCall> {
+        let window = OverWindow {
+            partition: self.window.partition.iter().map(&mut *f).collect::<Result<_>>()?,
+            order: self.window.order.iter().map(|(e, k)| Ok((f(e)?, *k))).collect::<Result<_>>()?,
+            frame: self.window.frame,
+        };
+        let arg = self.arg.as_ref().map(&mut *f).transpose()?;
+        Ok(OverCall { arg, default: self.default.as_ref().map(&mut *f).transpose()?, window, ..self.clone() })
+    }
+}
+
+/// The window of an OVER, and whether it gives a frame.
+fn window_of<'w>(f: &'w Function, windows: &'w [NamedWindowDefinition]) -> Result<&'w WindowSpec> {
+    let at = position(f.name.span());
+    let named = |name: &Ident| {
+        let found = windows.iter().find(|w| w.0.value == name.value);
+        let Some(NamedWindowDefinition(_, definition)) = found else {
+            let names: Vec<&str> = windows.iter().map(|w| w.0.value.as_str()).collect();
+            let error = Error::user("sql.over", format!("there is no window `{}`", name.value));
+            let hint = match names.is_empty() {
+                true => "write the window behind OVER, or name it in a WINDOW clause behind FROM".to_owned(),
+                false => suggestion(&name.value, &names, 8),
+            };
+            return Err(place(error.hint(hint), position(name.span)));
+        };
+        match definition {
+            NamedWindowExpr::WindowSpec(spec) => Ok(spec),
+            NamedWindowExpr::NamedWindow(other) => {
+                Err(unsupported("a WINDOW that is another's name", position(other.span)).hint("repeat the window"))
+            }
+        }
+    };
+    let spec = match &f.over {
+        Some(WindowType::WindowSpec(spec)) => spec,
+        Some(WindowType::NamedWindow(name)) => named(name)?,
+        None => {
+            let text = format!("{} needs OVER (PARTITION BY … ORDER BY …)", function_name(f));
+            return Err(place(Error::user("sql.function", text), at));
+        }
+    };
+    match &spec.window_name {
+        Some(name) => Err(unsupported("a window that goes on from another one's name", position(name.span))
+            .hint("repeat PARTITION BY and ORDER BY")),
+        None => Ok(spec),
+    }
 }
 
 impl ExprBinder<'_> {
     /// A function with OVER; the column that stands for its result.
     pub(super) fn over_call(&mut self, f: &Function) -> Result<Expr> {
-        let name = function_name(f);
-        let at = position(f.name.span());
-        let window = match (&f.over, name.as_str()) {
-            (Some(WindowType::WindowSpec(window)), "ROW_NUMBER") => window,
-            (Some(WindowType::NamedWindow(_)), _) => {
-                return Err(unsupported("OVER with the name of a WINDOW", at).hint("write the window behind OVER"));
-            }
-            (None, _) => {
-                let error = Error::user("sql.function", format!("{name} needs OVER (PARTITION BY … ORDER BY …)"));
-                return Err(place(error, at));
-            }
-            _ => {
-                let error = unsupported(&format!("{name} with OVER"), at);
-                return Err(
-                    error.hint("there is ROW_NUMBER; use an aggregate with GROUP BY, or a window table function")
-                );
-            }
-        };
-        if self.over.is_none() {
+        let (name, at) = (function_name(f), position(f.name.span()));
+        if self.over.is_none() && f.over.is_some() {
             let error = Error::user("sql.over", format!("{name} with OVER is not allowed in {}", self.place));
-            return Err(place(error.hint("number the rows in a subquery, and use the number outside of it"), at));
+            return Err(place(error.hint("compute it in a subquery, and use the result outside of it"), at));
         }
-        if arguments_len(f) > 0 {
+        if f.filter.is_some() {
+            let error = unsupported("FILTER with OVER", at);
+            return Err(error.hint("aggregate CASE WHEN condition THEN x END: rows without the condition give NULL"));
+        }
+        if f.null_treatment.is_some() || !f.within_group.is_empty() || f.name.0.len() > 1 {
+            return Err(unsupported(&format!("this form of {name}"), at));
+        }
+        // Calls do not nest: their parts see no place for others.
+        let calls = self.over.take();
+        let windows = calls.as_ref().map_or(&[][..], |c| &c.windows);
+        let bound = self.over_parts(&name, f, windows, at);
+        self.over = calls;
+        let (call, Some(calls)) = (bound?, self.over.as_deref_mut()) else {
+            return Err(Error::bug("a function with OVER where none may be"));
+        };
+        let data_type = call.data_type.clone();
+        let k = calls.calls.iter().position(|c| c.same(&call)).unwrap_or_else(|| {
+            calls.calls.push(call);
+            calls.calls.len() - 1
+        });
+        Ok(Expr::column(OVER_BASE + k, data_type))
+    }
+
+    fn over_parts(
+        &mut self,
+        name: &str,
+        f: &Function,
+        windows: &[NamedWindowDefinition],
+        at: Option<Position>,
+    ) -> Result<OverCall> {
+        let spec = window_of(f, windows)?;
+        let number = TypeKind::BigInt.not_null();
+        let (kind, data_type, arg, default) = match (name, aggregate_function(name)) {
+            ("ROW_NUMBER", _) => (OverKind::RowNumber, number, None, None),
+            ("RANK", _) => (OverKind::Rank("RANK"), number, None, None),
+            ("DENSE_RANK", _) => (OverKind::Rank("DENSE_RANK"), number, None, None),
+            ("LAG", _) => self.lag(f, at)?,
+            ("FIRST_VALUE" | "LAST_VALUE", _) => {
+                let arg = self.one_argument(name, f, at)?;
+                let kind = if name == "FIRST_VALUE" { OverKind::FirstValue } else { OverKind::LastValue };
+                (kind, arg.data_type.clone(), Some(arg), None)
+            }
+            (_, Some(function)) => {
+                let arg = match (function, arguments(f).map_or(&[][..], |l| &l.args)) {
+                    (AggregateFunction::Count, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => None,
+                    _ => Some(self.one_argument(name, f, at)?),
+                };
+                let null = TypeKind::Null.nullable();
+                let arg_type = arg.as_ref().map_or(&null, |a| &a.data_type);
+                // The frame holds the row itself: it is never empty.
+                (OverKind::Aggregate(function), aggregate_type(function, arg_type, true).at(at)?, arg, None)
+            }
+            _ => return Err(no_over(name, at)),
+        };
+        if matches!(kind, OverKind::RowNumber | OverKind::Rank(_)) && arguments(f).is_some_and(|l| !l.args.is_empty()) {
             return Err(place(Error::user("sql.function", format!("{name} takes no arguments")), at));
         }
-        let call = self.over_window(window, at)?;
-        let Some(calls) = self.over.as_deref_mut() else { return Err(Error::bug("checked above")) };
-        let k = calls.iter().position(|c| c.partition == call.partition && c.order == call.order);
-        let k = k.unwrap_or_else(|| {
-            calls.push(call);
-            calls.len() - 1
-        });
-        Ok(Expr::column(OVER_BASE + k, number_type()))
-    }
-
-    fn over_window(&mut self, window: &WindowSpec, at: Option<Position>) -> Result<OverCall> {
-        if window.window_frame.is_some() || window.window_name.is_some() {
-            return Err(place(Error::user("sql.over", "ROW_NUMBER takes no ROWS or RANGE"), at));
+        let distinct = arguments(f).is_some_and(|l| l.duplicate_treatment == Some(DuplicateTreatment::Distinct));
+        let aggregates = matches!(kind, OverKind::Aggregate(_));
+        if distinct && !aggregates {
+            return Err(unsupported(&format!("{name}(DISTINCT …)"), at));
         }
-        if window.order_by.is_empty() {
-            let error = Error::user("sql.over", "ROW_NUMBER needs an ORDER BY in its OVER");
-            return Err(place(error.hint("say which rows come first"), at));
-        }
-        let calls = self.over.take();
-        let bound = self.over_parts(window, at);
-        self.over = calls;
-        bound
-    }
-
-    fn over_parts(&mut self, window: &WindowSpec, at: Option<Position>) -> Result<OverCall> {
-        let partition = window.partition_by.iter().map(|e| self.bind(e)).collect::<Result<Vec<_>>>()?;
+        let framed = aggregates || matches!(kind, OverKind::FirstValue | OverKind::LastValue);
+        let frame = match &spec.window_frame {
+            Some(_) if !framed => {
+                return Err(place(Error::user("sql.over", format!("{name} takes no ROWS or RANGE")), at));
+            }
+            Some(frame) => self.frame(frame, at)?,
+            None => OverFrame { rows: kind == OverKind::RowNumber, preceding: None },
+        };
+        let partition = spec.partition_by.iter().map(|e| self.bind(e)).collect::<Result<Vec<_>>>()?;
         let mut order = Vec::new();
-        for o in &window.order_by {
+        for o in &spec.order_by {
             order.push((self.bind(&o.expr)?, sort_key(0, o)));
         }
-        Ok(OverCall { partition, order, position: at })
+        if order.is_empty() {
+            let error = Error::user("sql.over", format!("{name} needs an ORDER BY in its OVER"));
+            return Err(place(error.hint("say which rows come first"), at));
+        }
+        let window = OverWindow { partition, order, frame };
+        Ok(OverCall { kind, arg, default, distinct: distinct && aggregates, data_type, window, position: at })
+    }
+
+    fn one_argument(&mut self, name: &str, f: &Function, at: Option<Position>) -> Result<Expr> {
+        match arguments(f).map_or(&[][..], |l| &l.args) {
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => self.bind(e),
+            _ => Err(place(Error::user("sql.function", format!("{name} takes one argument")), at)),
+        }
+    }
+
+    /// `LAG(x [, offset [, default]])`
+    #[allow(clippy::type_complexity, reason = "the parts of a call, used once")]
+    fn lag(&mut self, f: &Function, at: Option<Position>) -> Result<(OverKind, DataType, Option<Expr>, Option<Expr>)> {
+        let mut args = Vec::new();
+        for arg in arguments(f).map_or(&[][..], |l| &l.args) {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = arg else {
+                return Err(unsupported("this argument of LAG", at));
+            };
+            args.push((self.bind(e)?, span_position(e)));
+        }
+        let mut args = args.into_iter();
+        let Some((value, _)) = args.next().filter(|_| args.len() <= 2) else {
+            return Err(place(Error::user("sql.function", "LAG takes a value, an offset and a default"), at));
+        };
+        let offset = match args.next() {
+            None => 1,
+            Some((e, e_at)) => constant(&e).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| {
+                let error = Error::user("sql.over", "the offset of LAG is a constant number of rows, from 0");
+                place(error, e_at)
+            })?,
+        };
+        let default = match args.next() {
+            None => None,
+            Some((e, e_at)) => {
+                let to = DataType { kind: value.data_type.kind.clone(), nullable: e.data_type.nullable };
+                Some(bind_cast(e, to, false).at(e_at)?)
+            }
+        };
+        let nullable = default.as_ref().is_none_or(|d| d.data_type.nullable);
+        let data_type = DataType { kind: value.data_type.kind.clone(), nullable };
+        Ok((OverKind::Lag(offset), data_type, Some(value), default))
+    }
+
+    /// ROWS or RANGE from so far PRECEDING to CURRENT ROW.
+    fn frame(&mut self, frame: &WindowFrame, at: Option<Position>) -> Result<OverFrame> {
+        let rows = match frame.units {
+            WindowFrameUnits::Rows => true,
+            WindowFrameUnits::Range => false,
+            WindowFrameUnits::Groups => return Err(unsupported("GROUPS in OVER", at).hint("use ROWS or RANGE")),
+        };
+        let to_row = matches!(frame.end_bound, None | Some(WindowFrameBound::CurrentRow));
+        let preceding = match &frame.start_bound {
+            WindowFrameBound::Preceding(bound) if to_row => bound,
+            _ => {
+                let error = unsupported("an OVER frame that does not go from … PRECEDING to CURRENT ROW", at);
+                return Err(error.detail(format!("found a frame from {}", frame.start_bound)).hint(
+                    "as in ROWS BETWEEN 2 PRECEDING AND CURRENT ROW; rows that are still to come cannot be counted",
+                ));
+            }
+        };
+        let Some(bound) = preceding else { return Ok(OverFrame { rows, preceding: None }) };
+        let bound_at = span_position(bound).or(at);
+        let e = constant_fold(&self.bind(bound)?);
+        let is_interval = e.data_type.kind == TypeKind::IntervalDayTime;
+        match constant(&e).filter(|n| *n >= 0 && is_interval != rows) {
+            Some(preceding) => Ok(OverFrame { rows, preceding: Some(preceding) }),
+            None => {
+                let takes = match rows {
+                    true => "ROWS takes a constant number of rows, from 0",
+                    false => "RANGE takes an INTERVAL of days, hours, minutes or seconds",
+                };
+                Err(place(Error::user("sql.over", takes).detail(format!("found {bound}")), bound_at))
+            }
+        }
     }
 }
 
-impl OverCall {
-    /// The call over other columns.
-    pub(crate) fn rewritten(&self, f: &mut dyn FnMut(&Expr) -> Result<Expr>) -> Result<OverCall> {
-        Ok(OverCall {
-            partition: self.partition.iter().map(&mut *f).collect::<Result<_>>()?,
-            order: self.order.iter().map(|(e, k)| Ok((f(e)?, *k))).collect::<Result<_>>()?,
-            position: self.position,
-        })
+fn constant(e: &Expr) -> Option<i64> {
+    match constant_fold(e).kind {
+        ExprKind::Literal(Literal::Int(n)) => Some(n),
+        _ => None,
     }
 }
 
-/// The relation with the rows' numbers, and `exprs` over it.
-pub(crate) fn number_rows(rel: Rel, calls: Vec<OverCall>, exprs: Vec<Expr>) -> Result<(Rel, Vec<Expr>)> {
-    let Some(first) = calls.first() else { return Ok((rel, exprs)) };
-    if let Some(second) = calls.get(1) {
-        let error = unsupported("several ROW_NUMBER with different windows in one SELECT", second.position);
-        return Err(error.hint("use one subquery for each"));
-    }
-    let (call, mut all, mut columns) = (first.clone(), rel.identity(), rel.columns.clone());
-    let mut column = |e: &Expr| {
-        if let ExprKind::Column(i) = e.kind {
-            return i;
+/// Why a function does not take OVER.
+fn no_over(name: &str, at: Option<Position>) -> Error {
+    let functions =
+        "there are COUNT, SUM, AVG, MIN, MAX, FIRST_VALUE, LAST_VALUE, LAG, ROW_NUMBER, RANK and DENSE_RANK";
+    match name {
+        "LEAD" | "NTILE" | "PERCENT_RANK" | "CUME_DIST" | "NTH_VALUE" => {
+            let error = unsupported(&format!("{name} on a stream"), at);
+            error.hint(format!("it depends on rows that are still to come; {functions}"))
         }
-        all.iter().position(|x| x == e).unwrap_or_else(|| {
-            columns.push(derived_column(&rel.columns, e, &format!("$over{}", all.len())));
-            all.push(e.clone());
-            all.len() - 1
-        })
-    };
-    let mut partition: Vec<usize> = Vec::new();
-    for e in &call.partition {
-        let i = column(e);
-        if !partition.contains(&i) {
-            partition.push(i);
-        }
+        _ => unsupported(&format!("{name} with OVER"), at).hint(functions),
     }
-    let order = call.order.iter().map(|(e, k)| SortKey { column: column(e), ..*k }).collect();
-    let input = calc(rel, None, all, columns);
-    let number = input.columns.len();
-    let mut columns = input.columns.clone();
-    columns.push(RelColumn::new("w0$o0", number_type()));
-    let (input, limit, position) = (Box::new(input), None, call.position);
-    let node = RelNode::Rank { input, partition, order, limit, with_rank: true, position };
-    let moved = |e: &Expr| crate::planner::prune::renumber(e, &|i| if i >= OVER_BASE { number } else { i });
-    let exprs = exprs.iter().map(moved).collect();
-    Ok((Rel { node, columns }, exprs))
 }

@@ -12,7 +12,8 @@ use super::aggregate::{Aggregated, Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::path;
 use super::function::{function_name, has_aggregate};
-use super::over::{OverCall, number_rows};
+use super::over::OverCalls;
+use super::over_rel::over_rows;
 use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
 use super::scope::Scope;
 use super::window::{LegacyWindow, is_window_function};
@@ -56,14 +57,14 @@ impl QueryBinder<'_> {
         let sorted = if aggregates {
             self.aggregated(rel, &scope, select, grouping, order)?
         } else {
-            let mut over = Vec::new();
+            let mut over = OverCalls::new(&select.named_window);
             let items = select_items(&scope, &select.projection, None, &mut over)?;
             let (extra, keys) = sort_items(&scope, &items, order, None)?;
             let visible = items.len();
             let qualify = qualify_item(&scope, select, &items, None, &mut over)?;
             let items = items.into_iter().chain(extra).chain(qualify);
             let (exprs, names): (Vec<_>, Vec<_>) = items.map(|i| (i.expr, i.name)).unzip();
-            let (rel, exprs) = number_rows(rel, over, exprs)?;
+            let (rel, exprs) = over_rows(rel, &over.calls, exprs)?;
             Sorted { rel: qualified(rel.project(exprs, &names), select), visible, keys }
         };
         match &select.distinct {
@@ -106,7 +107,7 @@ impl QueryBinder<'_> {
                 _ => group.push(bind_group(scope, e, &select.projection)?),
             }
         }
-        let mut over = Vec::new();
+        let mut over = OverCalls::new(&select.named_window);
         let items = select_items(scope, &select.projection, Some(&mut collector), &mut over)?;
         let having = match &select.having {
             Some(e) => {
@@ -131,8 +132,8 @@ impl QueryBinder<'_> {
             aggregated.rel = aggregated.rel.filter(condition);
         }
         let mut rewrite = |e: &Expr| aggregated.rewrite(e, &names_of, at);
-        let over = over.iter().map(|call| call.rewritten(&mut rewrite)).collect::<Result<_>>()?;
-        let (rel, exprs) = number_rows(aggregated.rel, over, exprs)?;
+        let calls: Vec<_> = over.calls.iter().map(|call| call.rewritten(&mut rewrite)).collect::<Result<_>>()?;
+        let (rel, exprs) = over_rows(aggregated.rel, &calls, exprs)?;
         Ok(Sorted { rel: qualified(rel.project(exprs, &names), select), visible, keys })
     }
 }
@@ -143,7 +144,7 @@ fn qualify_item(
     select: &Select,
     items: &[Item],
     collector: Option<&mut Collector>,
-    over: &mut Vec<OverCall>,
+    over: &mut OverCalls,
 ) -> Result<Option<Item>> {
     let Some(e) = &select.qualify else { return Ok(None) };
     let mut scope = scope.clone();
@@ -196,9 +197,7 @@ fn bind_group(scope: &Scope, e: &SqlExpr, projection: &[SelectItem]) -> Result<E
 
 fn refuse_unsupported(select: &Select) -> Result<()> {
     let at = position(select.span());
-    let what = if !select.named_window.is_empty() {
-        "WINDOW"
-    } else if select.top.is_some() {
+    let what = if select.top.is_some() {
         "TOP"
     } else if select.into.is_some() {
         "SELECT INTO"
@@ -228,12 +227,7 @@ fn bind_item(scope: &Scope, e: &SqlExpr, place: &'static str, collector: Option<
     }
 }
 
-fn select_item(
-    scope: &Scope,
-    e: &SqlExpr,
-    collector: Option<&mut Collector>,
-    over: &mut Vec<OverCall>,
-) -> Result<Expr> {
+fn select_item(scope: &Scope, e: &SqlExpr, collector: Option<&mut Collector>, over: &mut OverCalls) -> Result<Expr> {
     match collector {
         Some(c) => ExprBinder::with_aggregates(scope, "SELECT", c).with_over(over).bind(e),
         None => ExprBinder::new(scope, "SELECT").with_over(over).bind(e),
@@ -244,7 +238,7 @@ fn select_items(
     scope: &Scope,
     projection: &[SelectItem],
     mut collector: Option<&mut Collector>,
-    over: &mut Vec<OverCall>,
+    over: &mut OverCalls,
 ) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for item in projection {

@@ -6,6 +6,7 @@ use flott_core::types::TypeKind;
 use flott_plan::spec::{AggregateFunction, SortKey, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind, JoinKind, Literal, Partitioner};
 
+use super::over;
 use super::physical::Phys;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, Window};
 use super::scan::inputs;
@@ -78,6 +79,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
         }
         RelNode::LookupJoin { .. } => lookup_text(rel, input),
         RelNode::Rank { .. } => rank_text(rel, input),
+        RelNode::Over { .. } => over::describe(rel, input),
         RelNode::Sort { keys, offset, limit, .. } => sort_text(keys, *offset, *limit, input),
     }
 }
@@ -123,7 +125,7 @@ fn rank_text(rel: &Rel, input: &[RelColumn]) -> String {
     )
 }
 
-fn sort_text(keys: &[SortKey], offset: u64, limit: Option<u64>, input: &[RelColumn]) -> String {
+pub(crate) fn sort_text(keys: &[SortKey], offset: u64, limit: Option<u64>, input: &[RelColumn]) -> String {
     let order: Vec<String> = keys.iter().map(|k| order_text(k, input)).collect();
     let mut parts = Vec::new();
     if !order.is_empty() {
@@ -165,6 +167,16 @@ pub(crate) fn names(columns: &[usize], input: &[RelColumn]) -> String {
     columns.iter().map(|&i| input[i].name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+pub(crate) fn function_name(function: AggregateFunction) -> &'static str {
+    match function {
+        AggregateFunction::Count => "COUNT",
+        AggregateFunction::Sum => "SUM",
+        AggregateFunction::Avg => "AVG",
+        AggregateFunction::Min => "MIN",
+        AggregateFunction::Max => "MAX",
+    }
+}
+
 fn aggregated(
     group: &[usize],
     aggregates: &[RelAggregate],
@@ -173,13 +185,7 @@ fn aggregated(
 ) -> String {
     let mut parts: Vec<String> = group.iter().map(|&i| input[i].name.clone()).collect();
     for (i, a) in aggregates.iter().enumerate() {
-        let name = match a.function {
-            AggregateFunction::Count => "COUNT",
-            AggregateFunction::Sum => "SUM",
-            AggregateFunction::Avg => "AVG",
-            AggregateFunction::Min => "MIN",
-            AggregateFunction::Max => "MAX",
-        };
+        let name = function_name(a.function);
         let arg = a.arg.map_or("*", |c| input[c].name.as_str());
         let distinct = if a.distinct { "DISTINCT " } else { "" };
         let filter = a.filter.map(|f| format!(" FILTER {}", input[f].name)).unwrap_or_default();

@@ -54,12 +54,11 @@ impl<'a> GraphBuilder<'a> {
 
     /// Adds an operator and everything below it; the node, and whether its input ends.
     pub(crate) fn add(&mut self, phys: &Phys) -> Result<(NodeId, bool)> {
-        let (spec, position) = match &phys.kind {
+        let spec = match &phys.kind {
             PhysKind::Scan { table, fields } => return self.scan(table, fields, phys),
             PhysKind::Values { rows } => return self.values(rows, phys),
-            PhysKind::Spec(spec) => (spec, None),
+            PhysKind::Spec(spec) => spec,
             PhysKind::Lookup(parts) => return self.lookup(parts, phys),
-            PhysKind::Sort(spec, position) => (spec, Some(*position)),
         };
         let mut inputs = Vec::new();
         let mut bounded = true;
@@ -67,14 +66,6 @@ impl<'a> GraphBuilder<'a> {
             let (id, ends) = self.add(input)?;
             bounded &= ends;
             inputs.push((id, partitioner.clone()));
-        }
-        if let Some(position) = position
-            && !bounded
-        {
-            let error =
-                Error::user("sql.unbounded", "ORDER BY and LIMIT need an input that ends, and this one does not")
-                    .hint("leave them out, or read from a bounded source");
-            return Err(place(error, position));
         }
         let node = self.graph.add(StreamNode {
             name: operator_name(&phys.text),

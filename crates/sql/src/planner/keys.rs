@@ -64,7 +64,7 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
             }
             out
         }
-        RelNode::Sort { input, .. } => upsert_keys(input),
+        RelNode::Over { input, .. } | RelNode::Sort { input, .. } => upsert_keys(input),
     };
     keys.truncate(KEYS_MAX);
     keys

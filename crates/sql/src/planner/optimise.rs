@@ -57,6 +57,7 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             lookup::push(join, columns, filters)
         }
         RelNode::Rank { .. } => push_rank(rel.node, columns, filters),
+        RelNode::Over { .. } => push_over(rel.node, columns, filters),
         RelNode::Union { inputs } => {
             let inputs = inputs.into_iter().map(|r| push(r, filters.clone())).collect();
             Rel { node: RelNode::Union { inputs }, columns }
@@ -92,8 +93,26 @@ fn push_rank(node: RelNode, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel 
             _ => up.push(f),
         }
     }
+    if limit.is_none() && with_rank && up.iter().any(|f| rank::compares(f, number)) {
+        limit = Some(0);
+    }
     let input = Box::new(push(*input, down));
     above(Rel { node: RelNode::Rank { input, partition, order, limit, with_rank, position }, columns }, up)
+}
+
+/// Filters on the partition go below. One that bounds RANK or DENSE_RANK asks for a Top-N by it, which there is not.
+fn push_over(node: RelNode, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel {
+    let RelNode::Over { input, partition, order, frame, mut calls, position } = node else {
+        unreachable!("called for functions with OVER")
+    };
+    let width = input.columns.len();
+    let all = folded(filters.into_iter().flat_map(conjuncts).collect());
+    for (i, call) in calls.iter_mut().enumerate().filter(|(_, c)| c.name.ends_with("RANK")) {
+        call.bounded |= all.iter().any(|f| rank::compares(f, width + i));
+    }
+    let (down, up) = split(all, |used| !used.is_empty() && used.iter().all(|c| partition.contains(c)));
+    let input = Box::new(push(*input, down));
+    above(Rel { node: RelNode::Over { input, partition, order, frame, calls, position }, columns }, up)
 }
 
 /// A projection of literal rows is literal rows.

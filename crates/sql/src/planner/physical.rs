@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use flott_core::config::{Configuration, keys};
-use flott_core::error::Position;
 use flott_core::sink::ChangelogMode;
 use flott_core::{Error, Result};
 use flott_plan::spec::{AggregateCall, OperatorSpec, WindowKind, WindowSpec};
@@ -14,6 +13,7 @@ use super::keyed::LookupParts;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, plan_columns};
 use crate::catalog::Table;
 use crate::diag::unsupported;
+use crate::session::PlanServices;
 
 /// Which kinds of rows beside inserts a stream holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,13 +78,13 @@ pub(crate) enum PhysKind {
     Spec(OperatorSpec),
     /// A lookup join, whose connector is asked for when the graph is built.
     Lookup(Box<LookupParts>),
-    /// A sort with its place, to refuse unbounded inputs.
-    Sort(OperatorSpec, Option<Position>),
 }
 
 /// Builds operators with the session's options.
 pub(crate) struct PhysicalPlanner<'a> {
     pub(crate) config: &'a Configuration,
+    /// The connectors, to ask whether a source ends.
+    pub(crate) services: &'a PlanServices,
 }
 
 impl PhysicalPlanner<'_> {
@@ -105,7 +105,9 @@ impl PhysicalPlanner<'_> {
         match &rel.node {
             RelNode::Scan { .. } => self.scan(rel, update_before),
             RelNode::LookupJoin { .. } => self.lookup(rel, update_before),
+            RelNode::Rank { limit: None, .. } => self.numbered(rel, update_before),
             RelNode::Rank { .. } => self.rank(rel, update_before),
+            RelNode::Over { .. } => self.over(rel, update_before),
             RelNode::Values { rows } => Ok(Phys {
                 kind: PhysKind::Values { rows: rows.clone() },
                 inputs: Vec::new(),
@@ -139,18 +141,7 @@ impl PhysicalPlanner<'_> {
             }
             RelNode::Join { .. } => self.join(rel, text),
             RelNode::Union { inputs } => self.union(rel, inputs, update_before, text),
-            RelNode::Sort { input, keys, offset, limit, position } => {
-                let input = self.build(input, true)?;
-                let spec = OperatorSpec::SortLimit {
-                    keys: keys.clone(),
-                    offset: *offset,
-                    limit: *limit,
-                    columns: plan_columns(&input.columns),
-                };
-                let inputs = vec![(input, Partitioner::Global)];
-                let changes = Changes::default();
-                Ok(Phys { kind: PhysKind::Sort(spec, *position), inputs, columns, changes, parallelism: Some(1), text })
-            }
+            RelNode::Sort { .. } => self.sort(rel),
         }
     }
 

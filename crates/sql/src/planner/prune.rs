@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flott_core::sink::ChangelogMode;
-use flott_plan::{Expr, SortKey};
+use flott_plan::{Expr, OverFunction, SortKey};
 
 use super::lookup;
-use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, calc};
+use super::rel::{Rel, RelAggregate, RelColumn, RelNode, RelOver, TimeAttribute, Window, calc};
 use crate::catalog::Table;
 
 /// A pruned relation, and where each old column is now.
@@ -147,6 +147,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
         node @ RelNode::Join { .. } => prune_join(Rel { node, columns }, needed),
         node @ RelNode::LookupJoin { .. } => prune_lookup(Rel { node, columns }, needed),
         node @ RelNode::Rank { .. } => prune_rank(Rel { node, columns }, needed),
+        node @ RelNode::Over { .. } => prune_over(Rel { node, columns }, needed),
         node => prune_grouping(Rel { node, columns }, needed),
     }
 }
@@ -279,6 +280,56 @@ fn prune_rank(rel: Rel, needed: &Needed) -> Pruned {
         rel: Rel { node: RelNode::Rank { input, partition, order, limit, with_rank, position }, columns: out },
         map,
     }
+}
+
+fn prune_over(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::Over { input, partition, order, frame, calls, position } = rel.node else {
+        unreachable!("called for functions with OVER")
+    };
+    let (columns, width) = (rel.columns, input.columns.len());
+    let mut below: Needed = needed.iter().copied().filter(|&i| i < width).collect();
+    let kept_calls: Vec<usize> = (0..calls.len()).filter(|i| needed.contains(&(width + i))).collect();
+    if kept_calls.is_empty() {
+        let mut input = prune_to(*input, &below);
+        input.map.resize(columns.len(), None);
+        return input;
+    }
+    below.extend(partition.iter().copied());
+    below.extend(order.iter().map(|k| k.column));
+    for call in kept_calls.iter().map(|&i| &calls[i]) {
+        below.extend(call.arg);
+        if let OverFunction::Lag { default, .. } = call.function {
+            below.extend(default);
+        }
+    }
+    // Rows lie in state: what the input keeps of its own accord stays out of them.
+    let input = narrowed(prune_to(*input, &below), &below);
+    let new_width = input.rel.columns.len();
+    let moved = |c: &RelOver| RelOver {
+        arg: c.arg.map(|a| input.at(a)),
+        function: match c.function {
+            OverFunction::Lag { offset, default } => {
+                OverFunction::Lag { offset, default: default.map(|d| input.at(d)) }
+            }
+            other => other,
+        },
+        ..c.clone()
+    };
+    let calls: Vec<RelOver> = kept_calls.iter().map(|&i| moved(&calls[i])).collect();
+    let mut map = input.map.clone();
+    let place = |i: usize| kept_calls.iter().position(|k| *k == i).map(|at| new_width + at);
+    map.extend((0..columns.len() - width).map(place));
+    let mut out = input.rel.columns.clone();
+    for (old, new) in input.map.iter().enumerate() {
+        if let Some(n) = new {
+            out[*n] = columns[old].clone();
+        }
+    }
+    out.extend(kept_calls.iter().map(|&i| columns[width + i].clone()));
+    let partition = partition.iter().map(|&c| input.at(c)).collect();
+    let order = order.iter().map(|k| SortKey { column: input.at(k.column), ..*k }).collect();
+    let node = RelNode::Over { input: Box::new(input.rel), partition, order, frame, calls, position };
+    Pruned { rel: Rel { node, columns: out }, map }
 }
 
 fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {

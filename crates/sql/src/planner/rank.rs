@@ -36,6 +36,16 @@ pub(crate) fn upper_bound(filter: &Expr, number: usize) -> Option<(u64, bool)> {
     }
 }
 
+/// Whether a filter compares column `number` with a constant for less, more or equal.
+pub(crate) fn compares(filter: &Expr, number: usize) -> bool {
+    let ExprKind::Call { function, args } = &filter.kind else { return false };
+    let [a, b] = args.as_slice() else { return false };
+    let literal = |e: &Expr| matches!(e.kind, ExprKind::Literal(_));
+    let is_number = |e: &Expr| e.kind == ExprKind::Column(number);
+    matches!(function.as_str(), "<" | "<=" | ">" | ">=" | "=")
+        && (is_number(a) && literal(b) || literal(a) && is_number(b))
+}
+
 /// What a ranking comes to.
 pub(crate) struct Ranking<'a> {
     pub(crate) partition: &'a [usize],
@@ -53,9 +63,9 @@ pub(crate) struct Ranking<'a> {
 impl Ranking<'_> {
     /// The operator, whether its rows carry the number, what it emits, and its name in EXPLAIN.
     pub(crate) fn operator(&self) -> Result<(OperatorSpec, bool, Changes, &'static str)> {
-        let Some(limit) = self.limit else {
-            let error = unsupported("ROW_NUMBER without a bound on the number", self.position);
-            return Err(error.hint("keep the first rows only: WHERE rn <= 10 around the subquery"));
+        let Some(limit) = self.limit.filter(|l| *l > 0) else {
+            let error = unsupported("a filter on ROW_NUMBER that leaves no first rows", self.position);
+            return Err(error.hint("a Top-N needs a highest number of at least 1: WHERE rn <= 10 around the subquery"));
         };
         let append = self.input_changes.is_append();
         if let Some(window) = self.window().filter(|_| append) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flott_core::error::Position;
 use flott_core::types::{Column, DataType};
 use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
-use flott_plan::{Expr, ExprKind};
+use flott_plan::{Expr, ExprKind, OverFrame, OverFunction};
 
 use crate::catalog::Table;
 
@@ -85,6 +85,19 @@ pub(crate) struct RelAggregate {
     pub(crate) data_type: DataType,
 }
 
+/// A function with OVER, over columns of the input.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RelOver {
+    pub(crate) function: OverFunction,
+    /// As it was written, where the function does not say it.
+    pub(crate) name: &'static str,
+    pub(crate) arg: Option<usize>,
+    pub(crate) distinct: bool,
+    pub(crate) data_type: DataType,
+    /// A filter above compares the result with a constant: filled by the optimiser for RANK and DENSE_RANK.
+    pub(crate) bounded: bool,
+}
+
 /// Operations.
 #[derive(Clone, Debug)]
 pub(crate) enum RelNode {
@@ -121,13 +134,22 @@ pub(crate) enum RelNode {
         position: Option<Position>,
     },
     /// ROW_NUMBER() OVER (PARTITION BY … ORDER BY …). Output: input columns, then the number if `with_rank`. The limit is filled
-    /// by the optimiser from the filter above.
+    /// by the optimiser from the filter above; 0: the filter bounds the number, but leaves no first rows.
     Rank {
         input: Box<Rel>,
         partition: Vec<usize>,
         order: Vec<SortKey>,
         limit: Option<u64>,
         with_rank: bool,
+        position: Option<Position>,
+    },
+    /// Functions with OVER. Output: input columns, then one per call.
+    Over {
+        input: Box<Rel>,
+        partition: Vec<usize>,
+        order: Vec<SortKey>,
+        frame: OverFrame,
+        calls: Vec<RelOver>,
         position: Option<Position>,
     },
     /// UNION ALL.

@@ -28,6 +28,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::Aggregate { input, .. }
         | RelNode::LookupJoin { input, .. }
         | RelNode::Rank { input, .. }
+        | RelNode::Over { input, .. }
         | RelNode::Sort { input, .. } => vec![input],
         RelNode::Join { left, right, .. } => vec![left, right],
         RelNode::Union { inputs } => inputs.iter().collect(),
@@ -69,6 +70,9 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         }
         RelNode::Rank { input, partition, order, limit, with_rank, position } => {
             RelNode::Rank { input: boxed(input), partition, order, limit, with_rank, position }
+        }
+        RelNode::Over { input, partition, order, frame, calls, position } => {
+            RelNode::Over { input: boxed(input), partition, order, frame, calls, position }
         }
         RelNode::Join { left, right, kind, keys, condition } => {
             RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition }
