@@ -32,8 +32,10 @@ pub enum TableKind {
     },
     /// One byte string under (namespace, key): value, list, reducing, aggregating state.
     Values,
-    /// An ordered map of byte strings under (namespace, key): map state, timers, join sides.
+    /// An ordered map of byte strings under (namespace, key): map state, timers, sides of joins whose rows change.
     Map,
+    /// Byte strings that are only added, under (namespace, key): sides of joins whose rows never change, rows of a window.
+    Lists,
 }
 
 /// Time to live of entries, in processing time.
@@ -176,6 +178,71 @@ pub trait MapTable {
     fn for_each(&mut self, f: &mut dyn FnMut(i64, KeyGroup, &[u8], &[u8], &[u8]) -> Result<()>) -> Result<()>;
 }
 
+/// Byte strings, back to back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByteRows {
+    /// All of them.
+    pub bytes: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<u32>,
+}
+
+impl ByteRows {
+    /// Number of byte strings.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+    /// Byte string `i`.
+    #[inline]
+    pub fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.bytes[start as usize..self.ends[i] as usize]
+    }
+    /// All of them in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+    /// Appends one.
+    #[inline]
+    pub fn push(&mut self, row: &[u8]) {
+        self.bytes.extend_from_slice(row);
+        self.ends.push(u32::try_from(self.bytes.len()).expect("rows read at a time stay below 4 GiB"));
+    }
+    /// Forgets all, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// Byte strings under (namespace, key) that are added, read, and dropped with their namespace; never changed or removed one by one.
+/// A list has no order to rely on. Without TTL: a descriptor that asks for one is refused.
+pub trait ListTable {
+    /// Adds `values` `i` to the list of key `i`, for each `i` of `rows`; all in one namespace.
+    fn append(&mut self, namespace: i64, keys: &KeyBatch, rows: &[u32], values: &ByteRows) -> Result<()>;
+    /// Where to begin reading the list of each key; [`NO_SLOT`] where there is none. `heads` is overwritten.
+    fn find(&self, namespace: i64, keys: &KeyBatch, heads: &mut Vec<Slot>);
+    /// Appends up to `limit` values of the list that begins at `head`, from `from` on (`head` itself at first), and returns where to
+    /// go on, or [`NO_SLOT`] at the end. Nothing may be added or dropped between calls.
+    fn read(&self, head: Slot, from: Slot, limit: usize, values: &mut ByteRows) -> Slot;
+    /// Live namespaces, ascending.
+    fn namespaces(&self) -> Vec<i64>;
+    /// Removes a whole namespace: cheap.
+    fn drop_namespace(&mut self, namespace: i64);
+    /// Calls `f(namespace, group, key, value)` for every value.
+    fn for_each(&self, f: &mut dyn FnMut(i64, KeyGroup, &[u8], &[u8]) -> Result<()>) -> Result<()>;
+    /// Number of values.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A part of the map of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct MapRange<'a> {
@@ -205,6 +272,8 @@ pub trait StateBackend: Send {
     fn values(&mut self, id: TableId) -> &mut dyn ValueTable;
     /// A [`TableKind::Map`] table.
     fn map(&mut self, id: TableId) -> &mut dyn MapTable;
+    /// A [`TableKind::Lists`] table.
+    fn lists(&mut self, id: TableId) -> &mut dyn ListTable;
     /// Cuts the state as of now. `None` when nothing was ever registered or restored.
     fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<Option<Box<dyn KeyedSnapshot>>>;
     /// Hears that a checkpoint was published (`true`) or given up: what later ones may build on.

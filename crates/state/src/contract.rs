@@ -5,14 +5,16 @@
 mod life;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flott_core::error::Result;
 use flott_core::ids::CheckpointId;
 use flott_core::key_group::KeyGroupRange;
 use flott_core::snapshot::{ChunkReader, KeyedStateHandle};
-use flott_core::state::{KeyBatch, NO_SLOT, Slot, StateBackend, TableDescriptor, TableId, TableKind, Ttl};
+use flott_core::state::{
+    ByteRows, KeyBatch, ListTable, NO_SLOT, Slot, StateBackend, TableDescriptor, TableId, TableKind, Ttl,
+};
 use flott_core::time::{ManualClock, SharedClock};
 
 use crate::testing::MemoryChunks;
@@ -103,14 +105,17 @@ struct Trio {
     rows: TableId,
     values: TableId,
     map: TableId,
+    lists: TableId,
 }
 
-/// Everything in a trio: (namespace, key) → row; (namespace, key) → value; (namespace, key, entry) → value.
+/// Everything in these tables: (namespace, key) → row; (namespace, key) → value; (namespace, key, entry) → value;
+/// (namespace, key) → values, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Contents {
     rows: BTreeMap<(i64, Vec<u8>), u64>,
     values: BTreeMap<(i64, Vec<u8>), Vec<u8>>,
     map: BTreeMap<(i64, Vec<u8>, Vec<u8>), Vec<u8>>,
+    lists: BTreeMap<(i64, Vec<u8>), Vec<Vec<u8>>>,
 }
 
 impl Contents {
@@ -121,6 +126,7 @@ impl Contents {
         part.rows.retain(|k, _| mine(&k.1));
         part.values.retain(|k, _| mine(&k.1));
         part.map.retain(|k, _| mine(&k.1));
+        part.lists.retain(|k, _| mine(&k.1));
         part
     }
 }
@@ -131,6 +137,7 @@ impl Trio {
             rows: register(backend, "rows", TableKind::Rows { width: 8 }),
             values: register(backend, "values", TableKind::Values),
             map: register(backend, "map", TableKind::Map),
+            lists: register(backend, "lists", TableKind::Lists),
         }
     }
 
@@ -144,7 +151,7 @@ impl Trio {
                 continue;
             }
             let (bytes, entry) = (random.next().to_le_bytes(), vec![random.below(5) as u8; random.below(3) as usize]);
-            match random.below(8) {
+            match random.below(10) {
                 0..=2 => {
                     let slots = resolve(backend, self.rows, &[namespace], &batch([&key]), true);
                     let sum = model.rows.entry((namespace, key)).or_default();
@@ -177,9 +184,23 @@ impl Trio {
                     model.values.remove(&(namespace, key.clone()));
                     model.map.remove(&(namespace, key, entry));
                 }
-                _ if random.below(6) == 0 => {
+                7 if random.below(6) == 0 => {
                     backend.rows(self.rows).drop_namespace(namespace);
                     model.rows.retain(|k, _| k.0 != namespace);
+                }
+                8 if random.below(20) == 0 => {
+                    backend.lists(self.lists).drop_namespace(namespace);
+                    model.lists.retain(|k, _| k.0 != namespace);
+                }
+                8 | 9 => {
+                    let mut values = ByteRows::default();
+                    values.push(b"of another row");
+                    values.push(&entry);
+                    let keys = batch([b"another", key.as_slice()]);
+                    backend.lists(self.lists).append(namespace, &keys, &[1], &values).expect("append");
+                    let list = model.lists.entry((namespace, key)).or_default();
+                    list.push(entry);
+                    list.sort();
                 }
                 _ => {
                     backend.map(self.map).clear(namespace, place.group, &key).expect("clear");
@@ -219,7 +240,32 @@ impl Trio {
             Ok(())
         };
         backend.map(self.map).for_each(each).expect("entries are listed");
+        self.list_contents(backend.lists(self.lists), &mut found);
         found
+    }
+
+    /// Values are listed, and read key by key, the same.
+    fn list_contents(&self, lists: &dyn ListTable, found: &mut Contents) {
+        let each = &mut |namespace: i64, _, key: &[u8], value: &[u8]| {
+            found.lists.entry((namespace, key.to_vec())).or_default().push(value.to_vec());
+            Ok(())
+        };
+        lists.for_each(each).expect("values are listed");
+        assert_eq!(lists.len(), found.lists.values().map(Vec::len).sum::<usize>(), "len is the number of values");
+        let spaces: BTreeSet<i64> = found.lists.keys().map(|k| k.0).collect();
+        assert_eq!(lists.namespaces(), spaces.into_iter().collect::<Vec<_>>(), "namespaces with values, ascending");
+        for ((namespace, key), list) in &mut found.lists {
+            list.sort();
+            let (mut heads, mut read) = (Vec::new(), ByteRows::default());
+            lists.find(*namespace, &batch([key]), &mut heads);
+            let mut from = heads[0];
+            while from != NO_SLOT {
+                from = lists.read(heads[0], from, 2, &mut read);
+            }
+            let mut read: Vec<&[u8]> = read.iter().collect();
+            read.sort_unstable();
+            assert_eq!(read, *list, "reading a list gives what is listed");
+        }
     }
 }
 

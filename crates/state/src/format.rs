@@ -20,6 +20,8 @@ pub(crate) const CHUNK_HEADER_BYTES: usize = 8;
 pub(crate) const UNIT_ROWS: u8 = 1;
 /// First byte of a unit of values or map entries.
 pub(crate) const UNIT_ORDERED: u8 = 2;
+/// First byte of a unit of lists.
+pub(crate) const UNIT_LISTS: u8 = 3;
 
 /// What a handle's descriptor holds, encoded with postcard and followed by its CRC-32.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 
 pub mod contract;
 mod format;
+mod lists;
 mod memory;
 mod ordered;
 mod rows;

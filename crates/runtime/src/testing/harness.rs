@@ -16,7 +16,7 @@ use flott_core::snapshot::{
     ChunkLocation, ChunkReader, ChunkRef, ChunkScope, ChunkWriter, KeyedSnapshot, OperatorStateEntry,
     OperatorStateStore, OperatorSubtaskState, Redistribution,
 };
-use flott_core::state::{MapTable, RowTable, StateBackend, TableDescriptor, TableId, ValueTable};
+use flott_core::state::{ListTable, MapTable, RowTable, StateBackend, TableDescriptor, TableId, ValueTable};
 use flott_core::time::{Clock, EventTime, ManualClock, SharedClock};
 
 use super::{BackendFactory, BackendRequest, TEST_MAX_PARALLELISM};
@@ -59,6 +59,9 @@ impl StateBackend for NoState {
         panic!("no table was registered, and table {} is asked for", id.0)
     }
     fn map(&mut self, id: TableId) -> &mut dyn MapTable {
+        panic!("no table was registered, and table {} is asked for", id.0)
+    }
+    fn lists(&mut self, id: TableId) -> &mut dyn ListTable {
         panic!("no table was registered, and table {} is asked for", id.0)
     }
     fn snapshot(&mut self, _checkpoint: CheckpointId) -> Result<Option<Box<dyn KeyedSnapshot>>> {

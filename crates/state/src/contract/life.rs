@@ -137,6 +137,7 @@ pub(super) fn state_is_rescaled_from_1_to_3_to_2(bed: &Bed<'_>) {
             whole.rows.extend(expected.rows);
             whole.values.extend(expected.values);
             whole.map.extend(expected.map);
+            whole.lists.extend(expected.lists);
         }
         (handles, model) = (next, whole);
     }

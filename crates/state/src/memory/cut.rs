@@ -13,6 +13,8 @@ use flott_core::state::{TableDescriptor, Ttl};
 
 use super::{MemoryStateBackend, Store, Table};
 use crate::format::{CHUNK_HEADER_BYTES, FORMAT_NAME, FORMAT_VERSION, Manifest, UnitRef, chunk_header};
+use crate::lists::codec as list_codec;
+use crate::lists::segment::ListBlock;
 use crate::ordered::codec as ordered_codec;
 use crate::rows::codec::{RowUnit, Scratch};
 use crate::rows::segment::{KeyBlock, RowBlock};
@@ -68,6 +70,7 @@ struct WrittenUnit {
 enum Content {
     Rows { namespace: i64, width: usize, keys: Arc<KeyBlock>, rows: Arc<RowBlock> },
     Ordered { group: KeyGroup, entries: crate::ordered::Entries },
+    Lists { namespace: i64, block: Arc<ListBlock> },
 }
 
 /// Units to be written, by table and unit.
@@ -102,12 +105,14 @@ impl Table {
         match &self.store {
             Store::Rows(rows) => rows.unit_count(),
             Store::Ordered(entries) => entries.unit_count(),
+            Store::Lists(lists) => lists.unit_count(),
         }
     }
     fn unit_version(&self, unit: usize) -> Option<u64> {
         match &self.store {
             Store::Rows(rows) => rows.unit_version(unit),
             Store::Ordered(entries) => entries.unit_version(unit),
+            Store::Lists(lists) => lists.unit_version(unit),
         }
     }
     /// The unit's content and the reference counts that took.
@@ -121,6 +126,10 @@ impl Table {
             Store::Ordered(entries) => {
                 let (group, entries) = entries.freeze(unit);
                 (Content::Ordered { group, entries }, 1)
+            }
+            Store::Lists(lists) => {
+                let (namespace, block) = lists.freeze(unit);
+                (Content::Lists { namespace, block }, 1)
             }
         }
     }
@@ -266,6 +275,7 @@ impl MemoryCut {
                 ordered_codec::encode(*group, entries, ttl.map(|_| self.now_ms), out);
                 (*group, *group)
             }
+            Content::Lists { namespace, block } => list_codec::encode(*namespace, block, self.max_parallelism, out),
         }
     }
 }

@@ -14,9 +14,10 @@ use flott_core::ids::CheckpointId;
 use flott_core::key_group::KeyGroupRange;
 use flott_core::metrics::OperatorMetrics;
 use flott_core::snapshot::{ChunkReader, KeyedSnapshot, KeyedStateHandle};
-use flott_core::state::{MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable};
+use flott_core::state::{ListTable, MapTable, RowTable, StateBackend, TableDescriptor, TableId, TableKind, ValueTable};
 use flott_core::time::SharedClock;
 
+use crate::lists::ListStore;
 use crate::ordered::OrderedStore;
 use crate::rows::RowStore;
 use cut::{Outcome, UnitState};
@@ -49,6 +50,7 @@ impl MemoryBackendFactory {
 enum Store {
     Rows(Box<RowStore>),
     Ordered(Box<OrderedStore>),
+    Lists(Box<ListStore>),
 }
 
 struct Table {
@@ -109,6 +111,7 @@ impl MemoryStateBackend {
         let bytes = |t: &Table| match &t.store {
             Store::Rows(rows) => rows.memory_bytes(),
             Store::Ordered(entries) => entries.memory_bytes(),
+            Store::Lists(lists) => lists.memory_bytes(),
         };
         self.tables.iter().flatten().map(bytes).sum()
     }
@@ -118,6 +121,7 @@ impl MemoryStateBackend {
         metrics.state_bytes.set(self.memory_bytes() as u64);
         let segments = |t: &Table| match &t.store {
             Store::Rows(rows) => rows.unit_count(),
+            Store::Lists(lists) => lists.unit_count(),
             Store::Ordered(_) => 0,
         };
         self.unweighed = WEIGH_EVERY.max(self.tables.iter().flatten().map(segments).sum::<usize>() / 16);
@@ -175,6 +179,7 @@ impl MemoryStateBackend {
             TableKind::Values | TableKind::Map => {
                 Store::Ordered(Box::new(OrderedStore::new(descriptor.ttl, self.key_groups, self.clock.clone())))
             }
+            TableKind::Lists => Store::Lists(Box::new(ListStore::new(self.key_groups, self.max_parallelism))),
         };
         Table { descriptor, registered, store, units: Vec::new() }
     }
@@ -202,6 +207,7 @@ fn kind_text(kind: TableKind) -> String {
         TableKind::Rows { width } => format!("rows of {width} bytes"),
         TableKind::Values => "values".to_owned(),
         TableKind::Map => "map".to_owned(),
+        TableKind::Lists => "lists".to_owned(),
     }
 }
 
@@ -224,6 +230,9 @@ fn check_schema(restored: &TableDescriptor, asked: &TableDescriptor) -> Result<(
 
 impl StateBackend for MemoryStateBackend {
     fn register(&mut self, descriptor: &TableDescriptor) -> Result<TableId> {
+        if descriptor.kind == TableKind::Lists && descriptor.ttl.is_some() {
+            return Err(Error::bug(format!("the lists `{}` are registered with a TTL", descriptor.name)));
+        }
         let Some(at) = self.position(&descriptor.name) else {
             let table = self.new_table(descriptor.clone(), true);
             self.tables.push(Some(table));
@@ -239,6 +248,7 @@ impl StateBackend for MemoryStateBackend {
         match &mut table.store {
             Store::Rows(rows) => rows.set_ttl(descriptor.ttl),
             Store::Ordered(entries) => entries.set_ttl(descriptor.ttl),
+            Store::Lists(_) => {}
         }
         table.descriptor = descriptor.clone();
         Ok(TableId(at))
@@ -248,7 +258,7 @@ impl StateBackend for MemoryStateBackend {
         self.touched();
         match &mut self.table(id).store {
             Store::Rows(rows) => rows.as_mut(),
-            Store::Ordered(_) => panic!("state table {} was not registered as rows", id.0),
+            Store::Ordered(_) | Store::Lists(_) => panic!("state table {} was not registered as rows", id.0),
         }
     }
 
@@ -260,6 +270,14 @@ impl StateBackend for MemoryStateBackend {
     fn map(&mut self, id: TableId) -> &mut dyn MapTable {
         self.touched();
         self.ordered(id, TableKind::Map)
+    }
+
+    fn lists(&mut self, id: TableId) -> &mut dyn ListTable {
+        self.touched();
+        match &mut self.table(id).store {
+            Store::Lists(lists) => lists.as_mut(),
+            Store::Rows(_) | Store::Ordered(_) => panic!("state table {} was not registered as lists", id.0),
+        }
     }
 
     fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<Option<Box<dyn KeyedSnapshot>>> {

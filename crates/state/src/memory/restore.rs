@@ -6,6 +6,7 @@ use flott_core::state::{TableDescriptor, TableKind};
 
 use super::{MemoryStateBackend, Store};
 use crate::format::{CHUNK_HEADER_BYTES, FORMAT_NAME, FORMAT_VERSION, Manifest, UnitRef, check_chunk_header, corrupt};
+use crate::lists::codec as list_codec;
 use crate::ordered::codec::{self as ordered_codec, RestoreRule};
 use crate::rows::codec as row_codec;
 
@@ -91,6 +92,7 @@ impl MemoryStateBackend {
         let is_map = table.descriptor.kind == TableKind::Map;
         let restored = match &mut table.store {
             Store::Rows(rows) => row_codec::restore(body, keep, max_parallelism, rows),
+            Store::Lists(lists) => list_codec::restore(body, keep, max_parallelism, lists),
             Store::Ordered(entries) => ordered_codec::restore(body, &RestoreRule { is_map, keep }, entries),
         };
         restored.map_err(|e| e.context(format!("state `{}`", table.descriptor.name)))

@@ -1,7 +1,7 @@
 //! A segment as bytes and back: rows in key-group order behind an index of key groups. Never panics on what it reads.
 
 use flott_core::error::Result;
-use flott_core::key_group::{KeyGroupRange, hash_in_group, key_group_of, key_hash};
+use flott_core::key_group::{KeyGroup, KeyGroupRange, hash_in_group, key_group_of, key_hash};
 
 use super::segment::{KeyBlock, RowBlock};
 use super::{RestoredRow, RowStore};
@@ -136,6 +136,12 @@ fn gather_fixed<const WIDTH: usize>(order: &[u32], items: &[u8], out: &mut Vec<u
     }
 }
 
+/// The hash under which a key was stored: it may live in the group of another one (see `hash_in_group`); only its low half finds it.
+pub(crate) fn stored_hash(key: &[u8], group: KeyGroup, max_parallelism: u32) -> u64 {
+    let own = key_hash(key);
+    if key_group_of(own, max_parallelism) == group { own } else { hash_in_group(own, group, max_parallelism) }
+}
+
 /// Adds the rows of a unit whose key groups lie in `keep` to the table. `max_parallelism` is the stored one.
 pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, max_parallelism: u32, into: &mut RowStore) -> Result<()> {
     let mut c = Cursor::new(bytes);
@@ -175,13 +181,7 @@ pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, max_parallelism: u32, i
                 None => Some(&keys[i * key_bytes..(i + 1) * key_bytes]),
             };
             let key = key.ok_or_else(|| corrupt("the keys of a unit of rows overlap"))?;
-            // A key may live in the group of another one (see `hash_in_group`); only its low half finds it.
-            let own = key_hash(key);
-            let hash = if key_group_of(own, max_parallelism) == group {
-                own
-            } else {
-                hash_in_group(own, group, max_parallelism)
-            };
+            let hash = stored_hash(key, group, max_parallelism);
             let used_at_ms = used_at.map(|u| i64::from_le_bytes(u[i * 8..i * 8 + 8].try_into().expect("8 bytes")));
             let bytes = &row_bytes[i * width..(i + 1) * width];
             if !into.restore_row(RestoredRow { namespace, hash, key, bytes, used_at_ms })? {

@@ -17,7 +17,7 @@ const EMPTY: Entry = Entry { tag: 0, slot: NO_SLOT };
 
 /// The slots of a namespace by hash. Growing needs no look at the keys.
 #[derive(Default)]
-pub(super) struct SlotIndex {
+pub(crate) struct SlotIndex {
     /// A power of two of places, at most 11/16 of them taken.
     entries: Vec<Entry>,
     shift: u32,
@@ -25,18 +25,18 @@ pub(super) struct SlotIndex {
 }
 
 impl SlotIndex {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
     /// Bytes on the heap.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
     }
     /// Whether look-ups are likely to miss the cache.
-    pub(super) fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.entries.len() > LARGE
     }
 
@@ -47,13 +47,13 @@ impl SlotIndex {
 
     /// The first slot a look-up would try: loads the cache line without a branch.
     #[inline]
-    pub(super) fn peek(&self, tag: u32) -> Slot {
+    pub(crate) fn peek(&self, tag: u32) -> Slot {
         self.entries.get(self.home(tag)).map_or(NO_SLOT, |e| e.slot)
     }
 
     /// The slot under `tag` for which `is_it` holds.
     #[inline]
-    pub(super) fn find(&self, tag: u32, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
+    pub(crate) fn find(&self, tag: u32, mut is_it: impl FnMut(Slot) -> bool) -> Option<Slot> {
         if self.entries.is_empty() {
             return None;
         }
@@ -72,7 +72,7 @@ impl SlotIndex {
     }
 
     /// Adds a slot that is not there yet.
-    pub(super) fn insert(&mut self, tag: u32, slot: Slot) {
+    pub(crate) fn insert(&mut self, tag: u32, slot: Slot) {
         if (self.len + 1) * 16 > self.entries.len() * 11 {
             self.grow();
         }
@@ -97,7 +97,7 @@ impl SlotIndex {
     }
 
     /// Removes a slot; later entries of its run move up, so that no tombstones are left.
-    pub(super) fn remove(&mut self, tag: u32, slot: Slot) {
+    pub(crate) fn remove(&mut self, tag: u32, slot: Slot) {
         if self.entries.is_empty() {
             return;
         }

@@ -1,7 +1,7 @@
 //! The hot table: fixed-width rows under (namespace, key), found by precomputed hashes. Never serialises itself; see `codec`.
 
 pub(crate) mod codec;
-mod index;
+pub(crate) mod index;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ impl<T: Clone + Default> Shared<T> {
     }
     /// Takes it back; copies only while a snapshot still reads it.
     #[cold]
-    fn thaw(&mut self) {
+    pub(crate) fn thaw(&mut self) {
         if let Shared::Frozen(arc) = self {
             let arc = std::mem::take(arc);
             *self = Shared::Own(Arc::try_unwrap(arc).unwrap_or_else(|still_read| T::clone(&still_read)));
