@@ -92,14 +92,32 @@ impl Flink {
         fs::rename(&part, &jar).map_err(|e| e.to_string())
     }
 
-    /// A process that runs `scripts` one after another, with Flink's options as `KEY=VALUE`.
-    pub fn command(&self, scripts: &[PathBuf], options: &[&str], heap: &str) -> Command {
+    /// The connector of a checkout of nexmark/nexmark, compiled against this Flink.
+    pub fn nexmark(&self, checkout: &Path) -> Result<Nexmark, String> {
+        let module = checkout.join("nexmark-flink/src/main");
+        let classes = self.home.join("nexmark");
+        let package = "com/github/nexmark/flink";
+        let services = "META-INF/services/org.apache.flink.table.factories.Factory";
+        let mut javac = Command::new("javac");
+        javac.arg("-nowarn").arg("-cp").arg(self.lib().join("*")).arg("-sourcepath").arg(module.join("java"));
+        javac.arg("-d").arg(&classes);
+        javac.arg(module.join(format!("java/{package}/source/NexmarkTableSourceFactory.java")));
+        succeed(javac.arg(module.join(format!("java/{package}/udf/CountChar.java"))))?;
+        let (from, to) = (module.join("resources").join(services), classes.join(services));
+        fs::create_dir_all(to.parent().unwrap_or(&classes)).map_err(|e| e.to_string())?;
+        fs::copy(&from, &to).map_err(|e| format!("{}: {e}", from.display()))?;
+        Ok(Nexmark { classes })
+    }
+
+    /// A process that runs `scripts` one after another, with Flink's options as `KEY=VALUE` and more classes than Flink's.
+    pub fn command(&self, scripts: &[PathBuf], options: &[&str], heap: &str, more: &[&Path]) -> Command {
         let mut java = Command::new("java");
         java.arg(format!("-Xmx{heap}"));
         for package in OPENS {
             java.arg(format!("--add-opens={package}=ALL-UNNAMED"));
         }
-        java.arg("-cp").arg(format!("{}:{}/*", self.home.display(), self.lib().display()));
+        let more: String = more.iter().map(|p| format!(":{}", p.display())).collect();
+        java.arg("-cp").arg(format!("{}:{}/*{more}", self.home.display(), self.lib().display()));
         java.arg("-Dlog4j2.level=OFF").arg("FlinkRun");
         for option in options {
             java.args(["-D", option]);
@@ -110,8 +128,20 @@ impl Flink {
 
     /// Runs the scripts in one process; what their statements gave, script by script.
     pub fn run(&self, scripts: &[PathBuf]) -> Result<Vec<Vec<Statement>>, String> {
-        succeed(&mut self.command(scripts, &["parallelism.default=1"], "2g"))?;
+        succeed(&mut self.command(scripts, &["parallelism.default=1"], "2g", &[]))?;
         scripts.iter().map(|s| read(&s.with_file_name(format!("{}.jsonl", file_name(s))))).collect()
+    }
+}
+
+/// Nexmark's generator for Flink.
+pub struct Nexmark {
+    classes: PathBuf,
+}
+
+impl Nexmark {
+    /// Where its classes are.
+    pub fn classes(&self) -> &Path {
+        &self.classes
     }
 }
 

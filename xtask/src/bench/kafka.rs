@@ -143,7 +143,7 @@ impl Bench {
         fs::write(file, self.script("tables", topic)? + &self.script(query, topic)?).map_err(|e| e.to_string())?;
         let parallelism = format!("parallelism.default={}", self.parallelism);
         let options = [parallelism.as_str(), "pipeline.object-reuse=true"];
-        let mut command = flink.command(&[file.to_owned()], &options, "4g");
+        let mut command = flink.command(&[file.to_owned()], &options, "4g", &[]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let (usage, _) = process::run(command, Duration::from_millis(20))?;
         let log = fs::read_to_string(file.with_file_name(format!("flink-{query}.sql.jsonl"))).unwrap_or_default();
