@@ -57,7 +57,7 @@ impl TemporalSort {
             if self.pending.flush(&mut ctx.out) == Progress::Blocked {
                 return Ok(Progress::Blocked);
             }
-            if !self.waiting.first().is_some_and(|t| t <= self.target) {
+            if self.waiting.first().is_none_or(|t| t > self.target) {
                 self.wake(ctx);
                 return Ok(Progress::Done);
             }

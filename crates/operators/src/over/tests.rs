@@ -1,10 +1,13 @@
 //! OVER aggregation in the operator matrix, and against a naive model.
 
+use std::sync::Arc;
+
 use flott_core::sink::ChangelogMode;
 use flott_core::types::{Column, TypeKind};
 use flott_plan::spec::{AggregateFunction, OperatorSpec, SortKey};
 use flott_plan::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec};
-use flott_runtime::testing::OperatorTest;
+use flott_runtime::testing::{BackendRequest, OperatorHarness, OperatorTest};
+use flott_state::MemoryStateBackend;
 use proptest::prelude::*;
 
 use crate::test_support::{columns, rows, verify};
@@ -238,6 +241,61 @@ fn a_row_between_others_corrects_the_later_ones() {
         "-U[a, 5, 1970-01-01T00:00:00, x, 6, y]",
         "+U[a, 5, 1970-01-01T00:00:00, x, 9, z]",
     ]);
+}
+
+fn harness(spec: OverSpec) -> OperatorHarness {
+    let mut output = input();
+    output.extend(spec.calls.iter().map(|c| Column::new("x", c.data_type.clone())));
+    let factory = crate::factory(&OperatorSpec::OverAggregate(spec), &[input()], &output).expect("a valid operator");
+    let backend = |request: BackendRequest<'_>| -> flott_core::Result<Box<dyn flott_core::state::StateBackend>> {
+        Ok(Box::new(MemoryStateBackend::new(request.key_groups, request.max_parallelism, request.clock)))
+    };
+    OperatorHarness::builder(factory).backend(Arc::new(backend)).build().expect("opens")
+}
+
+fn state_bytes(harness: &mut OperatorHarness) -> u64 {
+    harness.checkpoint().expect("a checkpoint").keyed.map_or(0, |k| k.state_bytes)
+}
+
+fn calls_with_state_beside() -> Vec<OverCall> {
+    let distinct = OverCall { distinct: true, ..call(COUNT, Some(3)) };
+    vec![call(MIN, Some(3)), call(MAX, Some(1)), call(OverFunction::FirstValue, Some(3)), distinct]
+}
+
+#[test]
+fn the_state_of_a_range_goes_away_once_the_frame_has_passed() {
+    let frame = OverFrame { rows: false, preceding: Some(2_000) };
+    let mut harness = harness(spec(OverOrder::Rowtime(2), frame, &calls_with_state_beside()));
+    harness
+        .batch(0, batch(&[("a", "1", 1_000, "x"), ("a", "2", 1_500, "y"), ("b", "3", 2_000, "z")]))
+        .expect("takes rows");
+    harness.watermark(4_000).expect("goes on");
+    assert!(state_bytes(&mut harness) > 0, "rows may still count");
+    harness.watermark(5_001).expect("goes on");
+    assert_eq!(state_bytes(&mut harness), 0);
+}
+
+#[test]
+fn the_state_of_rows_goes_away_with_its_ttl() {
+    let frame = OverFrame { rows: true, preceding: Some(5) };
+    let ttl = OverSpec { ttl_ms: Some(1_000), ..spec(OverOrder::Proctime, frame, &calls_with_state_beside()) };
+    let mut harness = harness(ttl.clone());
+    harness.batch(0, batch(&[("a", "1", 0, "x"), ("b", "2", 0, "y")])).expect("takes rows");
+    harness.processing_time(1_400).expect("goes on");
+    harness.batch(0, batch(&[("b", "3", 0, "z")])).expect("takes rows");
+    harness.processing_time(1_501).expect("goes on");
+    assert!(state_bytes(&mut harness) > 0, "`b` has come again");
+    harness.processing_time(10_000).expect("goes on");
+    assert_eq!(state_bytes(&mut harness), 0);
+
+    let sums = OverSpec { calls: vec![call(SUM, Some(1))], ..ttl };
+    let test = over(sums)
+        .input(0, [batch(&[("a", "1", 0, "x")])])
+        .processing_time(900)
+        .input(0, [batch(&[("a", "2", 0, "x")])])
+        .processing_time(9_000)
+        .input(0, [batch(&[("a", "4", 0, "x")])]);
+    expect(test, &[("a", "1", 0, "x", "1"), ("a", "2", 0, "x", "3"), ("a", "4", 0, "x", "4")]);
 }
 
 type Row = (usize, i64, i64);

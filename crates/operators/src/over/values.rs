@@ -66,8 +66,8 @@ impl ValueFunction {
         let mut first: Vec<usize> = Vec::new();
         let mut from = 0;
         for &to in &events.points {
-            for i in from..to {
-                let (group, row) = (gids[i] as usize, events.rows[i] as usize);
+            for (i, &gid) in gids.iter().enumerate().take(to).skip(from) {
+                let (group, row) = (gid as usize, events.rows[i] as usize);
                 let value = (!columns[self.arg].is_null(row)).then(|| encoded.row(row));
                 if self.is_map() {
                     self.change(events, i, value, state)?;
@@ -143,12 +143,9 @@ impl ValueFunction {
                     list.pop_front();
                 }
             }
-            _ if events.signs[i] < 0 => {
-                // Rows leave in the order they came: no other value is left.
-                if list.front().is_some_and(|name| **name == events.names[i]) {
-                    list.clear();
-                }
-            }
+            // Rows leave in the order they came: no other value is left.
+            _ if events.signs[i] < 0 && list.front().is_some_and(|name| **name == events.names[i]) => list.clear(),
+            _ if events.signs[i] < 0 => {}
             (OverFunction::LastValue, Some(value)) => *list = pair(value),
             (OverFunction::FirstValue, Some(value)) if list.is_empty() => *list = pair(value),
             _ => {}

@@ -19,6 +19,15 @@ use crate::diag::{At, place, position, suggestion, unsupported};
 /// While binding, the result of call `k` is column `OVER_BASE + k`: beyond the columns of any relation.
 pub(crate) const OVER_BASE: usize = 1 << 24;
 
+/// Aggregates that frames can be computed of.
+const AGGREGATES: [AggregateFunction; 5] = [
+    AggregateFunction::Count,
+    AggregateFunction::Sum,
+    AggregateFunction::Avg,
+    AggregateFunction::Min,
+    AggregateFunction::Max,
+];
+
 /// The calls of a SELECT, and the windows it names.
 #[derive(Default)]
 pub(crate) struct OverCalls {
@@ -172,7 +181,7 @@ impl ExprBinder<'_> {
                 let kind = if name == "FIRST_VALUE" { OverKind::FirstValue } else { OverKind::LastValue };
                 (kind, arg.data_type.clone(), Some(arg), None)
             }
-            (_, Some(function)) => {
+            (_, Some(function)) if AGGREGATES.contains(&function) => {
                 let arg = match (function, arguments(f).map_or(&[][..], |l| &l.args)) {
                     (AggregateFunction::Count, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => None,
                     _ => Some(self.one_argument(name, f, at)?),
