@@ -112,7 +112,7 @@ impl Pass {
         let services = PlanServices { registry: registry(), source_transform };
         for statement in session.parse_script(sql)? {
             let staged = Staged::slow(if self.mode == Mode::Overtaken { PAUSE_MS } else { 0 });
-            let collect = |query: &QueryInfo| -> Arc<dyn Sink> { staged.sink(query.mode) };
+            let collect = |query: &QueryInfo| -> Arc<dyn Sink> { staged.sink(query) };
             match session.plan(&statement, &services, &collect)? {
                 Planned::Done { .. } => {}
                 Planned::Rows { columns, rows } => {

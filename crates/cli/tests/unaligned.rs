@@ -24,7 +24,7 @@ fn graph(end: u64, staged: &Staged) -> StreamGraph {
     let mut session = Session::new(Configuration::new());
     let services = PlanServices { registry: registry(), source_transform };
     for sql in [TABLE.replace("{end}", &end.to_string()), QUERY.to_owned()] {
-        let collect = |query: &flott_sql::QueryInfo| staged.sink(query.mode);
+        let collect = |query: &flott_sql::QueryInfo| staged.sink(query);
         for statement in session.parse_script(&sql).expect("valid SQL") {
             if let Planned::Job { graph, .. } = session.plan(&statement, &services, &collect).expect("a plan") {
                 return graph;

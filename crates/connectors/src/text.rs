@@ -1,4 +1,4 @@
-//! Rows as text: as Flink's `Row#toString` prints them, or as SQL results show them; writes to no stream.
+//! Rows as text, as Flink's `Row#toString` prints them; writes to no stream.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Time32MillisecondType;
@@ -9,40 +9,28 @@ use flott_core::text;
 
 use crate::formats::text::{ScalarStyle, push_int, push_scalar, timestamp_at, timestamp_parts};
 
-/// How values look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// As Java objects: timestamps `2013-01-01T05:15`, rows `+I[1, a]`, NULL `null`. What the print sink writes.
-    Java,
-    /// As CAST to STRING: timestamps `2013-01-01 05:15:00.000`, rows `(1, a)`, NULL `<NULL>` on the outside, else `NULL`.
-    Sql,
-}
-
-/// Appends the value at `row`.
-pub fn render_value(array: &ArrayRef, row: usize, style: Style, out: &mut String) {
+/// Appends the value at `row` as the Java object prints: timestamps `2013-01-01T05:15`, rows `+I[1, a]`, NULL `null`.
+pub fn render_value(array: &ArrayRef, row: usize, out: &mut String) {
     if array.is_null(row) {
-        return out.push_str(if style == Style::Java { "null" } else { "NULL" });
+        return out.push_str("null");
     }
     match array.data_type() {
         Arrow::Utf8 => out.push_str(array.as_string::<i32>().value(row)),
-        Arrow::Binary => render_bytes(array.as_binary::<i32>().value(row), style, out),
+        Arrow::Binary => render_bytes(array.as_binary::<i32>().value(row), out),
         Arrow::Timestamp(_, zone) => {
             let Some((value, unit)) = timestamp_at(array, row) else { return };
-            render_timestamp(value, unit, zone.is_some(), style, out);
+            render_timestamp(value, unit, zone.is_some(), out);
         }
         Arrow::Time32(_) => {
             let ms = i64::from(array.as_primitive::<Time32MillisecondType>().value(row));
-            match style {
-                Style::Java => render_java_time(ms * 1_000_000, false, out),
-                Style::Sql => text::format_time(ms * 1_000_000, if ms % 1000 == 0 { 0 } else { 3 }, out),
-            }
+            render_java_time(ms * 1_000_000, false, out);
         }
         Arrow::List(_) => {
             let items = array.as_list::<i32>().value(row);
             out.push('[');
             for i in 0..items.len() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                render_value(&items, i, style, out);
+                render_value(&items, i, out);
             }
             out.push(']');
         }
@@ -51,34 +39,30 @@ pub fn render_value(array: &ArrayRef, row: usize, style: Style, out: &mut String
             out.push('{');
             for i in 0..entries.len() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                render_value(entries.column(0), i, style, out);
+                render_value(entries.column(0), i, out);
                 out.push('=');
-                render_value(entries.column(1), i, style, out);
+                render_value(entries.column(1), i, out);
             }
             out.push('}');
         }
         Arrow::Struct(_) => {
             let columns = array.as_struct().columns();
-            let (open, close) = if style == Style::Java { ("+I[", ']') } else { ("(", ')') };
-            out.push_str(open);
-            render_columns(columns, row, style, out);
-            out.push(close);
+            out.push_str("+I[");
+            render_columns(columns, row, out);
+            out.push(']');
         }
-        Arrow::Null => out.push_str(if style == Style::Java { "null" } else { "NULL" }),
+        Arrow::Null => out.push_str("null"),
         _ => {
-            let scalars = ScalarStyle { iso: false, plain_decimals: style == Style::Sql, stripped_decimals: false };
-            if style == Style::Sql && matches!(array.data_type(), Arrow::Boolean) {
-                return out.push_str(if array.as_boolean().value(row) { "TRUE" } else { "FALSE" });
-            }
+            let scalars = ScalarStyle { iso: false, plain_decimals: false, stripped_decimals: false };
             push_scalar(array, row, scalars, out);
         }
     }
 }
 
-fn render_columns(columns: &[ArrayRef], row: usize, style: Style, out: &mut String) {
+fn render_columns(columns: &[ArrayRef], row: usize, out: &mut String) {
     for (i, column) in columns.iter().enumerate() {
         out.push_str(if i > 0 { ", " } else { "" });
-        render_value(column, row, style, out);
+        render_value(column, row, out);
     }
 }
 
@@ -86,20 +70,11 @@ fn render_columns(columns: &[ArrayRef], row: usize, style: Style, out: &mut Stri
 pub fn render_row(rows: &RecordBatch, row: usize, kind: RowKind, out: &mut String) {
     out.push_str(kind.short());
     out.push('[');
-    render_columns(rows.columns(), row, Style::Java, out);
+    render_columns(rows.columns(), row, out);
     out.push(']');
 }
 
-fn render_bytes(bytes: &[u8], style: Style, out: &mut String) {
-    if style == Style::Sql {
-        out.push_str("x'");
-        for b in bytes {
-            let hex = b"0123456789abcdef";
-            out.push(char::from(hex[usize::from(b >> 4)]));
-            out.push(char::from(hex[usize::from(b & 15)]));
-        }
-        return out.push('\'');
-    }
+fn render_bytes(bytes: &[u8], out: &mut String) {
     out.push('[');
     for (i, b) in bytes.iter().enumerate() {
         out.push_str(if i > 0 { ", " } else { "" });
@@ -108,27 +83,13 @@ fn render_bytes(bytes: &[u8], style: Style, out: &mut String) {
     out.push(']');
 }
 
-fn render_timestamp(value: i64, unit: TimeUnit, zone: bool, style: Style, out: &mut String) {
+fn render_timestamp(value: i64, unit: TimeUnit, zone: bool, out: &mut String) {
     let (seconds, nanos) = timestamp_parts(value, unit);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) * 1_000_000_000 + nanos);
     text::format_date(days, out);
-    match style {
-        Style::Java => {
-            out.push('T');
-            render_java_time(of_day, zone, out);
-            out.push_str(if zone { "Z" } else { "" });
-        }
-        Style::Sql => {
-            out.push(' ');
-            let digits = match unit {
-                TimeUnit::Second => 0,
-                TimeUnit::Millisecond => 3,
-                TimeUnit::Microsecond => 6,
-                TimeUnit::Nanosecond => 9,
-            };
-            text::format_time(of_day, digits, out);
-        }
-    }
+    out.push('T');
+    render_java_time(of_day, zone, out);
+    out.push_str(if zone { "Z" } else { "" });
 }
 
 /// `LocalTime#toString`: seconds only when there are any (always in an `Instant`), fractions in groups of three digits.
@@ -153,7 +114,7 @@ mod tests {
 
     fn java(value_ms: i64, zone: bool) -> String {
         let mut out = String::new();
-        render_timestamp(value_ms, TimeUnit::Millisecond, zone, Style::Java, &mut out);
+        render_timestamp(value_ms, TimeUnit::Millisecond, zone, &mut out);
         out
     }
 
@@ -162,8 +123,5 @@ mod tests {
         assert_eq!(java(0, false), "1970-01-01T00:00");
         assert_eq!(java(0, true), "1970-01-01T00:00:00Z");
         assert_eq!(java(61_020, false), "1970-01-01T00:01:01.020");
-        let mut out = String::new();
-        render_timestamp(61_020, TimeUnit::Millisecond, false, Style::Sql, &mut out);
-        assert_eq!(out, "1970-01-01 00:01:01.020");
     }
 }

@@ -22,6 +22,7 @@ pub mod source;
 pub mod state;
 pub mod text;
 pub mod time;
+pub mod time_pattern;
 pub mod types;
 
 pub use batch::{ChangeBatch, RowKind, RowKinds};

@@ -246,6 +246,10 @@ pub fn parse_timestamp(text: &str) -> Option<(i64, u32)> {
         Some(at) => (&text[..at], parse_time(&text[at + 1..])?),
         None => (text, 0),
     };
+    // Unlike a DATE, it names its day.
+    if date.bytes().filter(|b| *b == b'-').count() < 2 {
+        return None;
+    }
     Some((parse_date(date)? * 86_400 + time / 1_000_000_000, (time % 1_000_000_000) as u32))
 }
 

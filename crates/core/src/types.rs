@@ -167,8 +167,8 @@ impl fmt::Display for TypeKind {
             TypeKind::Time(p) => write!(f, "TIME({p})"),
             TypeKind::Timestamp(p) => write!(f, "TIMESTAMP({p})"),
             TypeKind::TimestampLtz(p) => write!(f, "TIMESTAMP_LTZ({p})"),
-            TypeKind::IntervalDayTime => write!(f, "INTERVAL DAY TO SECOND(3)"),
-            TypeKind::IntervalYearMonth => write!(f, "INTERVAL YEAR TO MONTH"),
+            TypeKind::IntervalDayTime => write!(f, "INTERVAL SECOND(3)"),
+            TypeKind::IntervalYearMonth => write!(f, "INTERVAL MONTH"),
             TypeKind::Array(t) => write!(f, "ARRAY<{t}>"),
             TypeKind::Map(k, v) => write!(f, "MAP<{k}, {v}>"),
             TypeKind::Row(fields) => {

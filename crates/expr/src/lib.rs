@@ -16,3 +16,4 @@ pub use bind::{
     is_implicit_cast,
 };
 pub use compile::{CompiledCalc, CompiledExpr, EvalContext};
+pub use kernels::{parse_zone, result_writer};

@@ -6,3 +6,4 @@ mod functions;
 mod random;
 mod time;
 mod types;
+mod words;

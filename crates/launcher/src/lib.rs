@@ -13,7 +13,7 @@ mod topology;
 mod work;
 
 pub use flott_connectors::collect::{CollectHandle, CollectSink, CollectionSource};
-pub use flott_connectors::text::{Style as TextStyle, render_value};
+pub use flott_expr::{parse_zone, result_writer};
 
 pub use client::{Environment, JobClient, submit};
 pub use flott_checkpoint::stats::{Diagnosis, age};

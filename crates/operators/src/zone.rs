@@ -11,19 +11,10 @@ const BLOCK_MS: i64 = 900_000;
 
 /// A zone by its name; `default` and `UTC` are UTC.
 pub(crate) fn parse_zone(name: &str) -> Result<Tz> {
-    let fixed = |rest: &str| {
-        let hours: i32 = rest.strip_suffix(":00").unwrap_or(rest).parse().ok()?;
-        // POSIX names have the sign the other way round.
-        format!("Etc/GMT{}{}", if hours > 0 { '-' } else { '+' }, hours.abs()).parse().ok()
-    };
-    let rest = name.strip_prefix("GMT").or(name.strip_prefix("UTC")).unwrap_or(name);
-    match name {
-        "default" | "" | "Z" => Ok(Tz::UTC),
-        _ => name.parse().ok().or_else(|| fixed(rest)).ok_or_else(|| {
-            Error::user("config.zone", format!("`{name}` is not a time zone"))
-                .hint("give a name such as Europe/Berlin, UTC or GMT+08:00 as table.local-time-zone")
-        }),
-    }
+    flott_expr::parse_zone(name).ok_or_else(|| {
+        Error::user("config.zone", format!("`{name}` is not a time zone"))
+            .hint("give a name such as Europe/Berlin, UTC or GMT+08:00 as table.local-time-zone")
+    })
 }
 
 /// The session's zone.

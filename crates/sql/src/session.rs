@@ -41,6 +41,8 @@ pub struct QueryInfo {
     pub columns: Vec<Column>,
     /// Which changes the result holds.
     pub mode: ChangelogMode,
+    /// The session's zone, in which instants are shown (`table.local-time-zone`).
+    pub zone: String,
 }
 
 /// What a statement comes to.
@@ -349,9 +351,9 @@ impl Session {
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
         let zone = PhysicalPlanner { config: &self.config, services }.zone();
-        let mut builder = GraphBuilder::new(services, &self.config, zone);
+        let mut builder = GraphBuilder::new(services, &self.config, zone.clone());
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
-        let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode() };
+        let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode(), zone };
         let sink = collect(&info);
         builder.sink("Sink: collect".to_owned(), sink, &root.phys, root.partitioner, root.parallelism)?;
         let GraphBuilder { graph, bounded, .. } = builder;

@@ -23,7 +23,7 @@ impl ValuesSource {
     pub(crate) fn new(rows: Vec<Vec<Expr>>, columns: Vec<Column>, zone: &str) -> Result<Self> {
         let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
         let rows = rows.iter().map(|r| CompiledCalc::compile(None, r, &[], &names)).collect::<Result<Vec<_>>>()?;
-        Ok(ValuesSource { rows: Arc::new(rows), zone: zone.parse().unwrap_or(chrono_tz::Tz::UTC) })
+        Ok(ValuesSource { rows: Arc::new(rows), zone: flott_expr::parse_zone(zone).unwrap_or(chrono_tz::Tz::UTC) })
     }
 }
 

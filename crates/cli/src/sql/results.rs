@@ -9,7 +9,7 @@ use std::time::Duration;
 use flott_core::error::{Error, Result};
 use flott_core::sink::Sink;
 use flott_core::{ChangeBatch, RowKind};
-use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, TextStyle, render_value};
+use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, parse_zone, result_writer};
 use flott_sql::QueryInfo;
 
 use super::json;
@@ -106,11 +106,12 @@ impl Lines {
 
 impl Show for Lines {
     fn batch(&mut self, batch: &ChangeBatch) -> Result<bool> {
+        let texts = if self.json { Vec::new() } else { cells(batch, &self.query) };
         for i in 0..batch.num_rows() {
             let line = if self.json {
                 json::row(batch.kind(i), &self.query.columns, batch.rows.columns(), i).to_string()
             } else {
-                format!("{}[{}]", batch.kind(i).short(), cells(batch, i).join(", "))
+                format!("{}[{}]", batch.kind(i).short(), texts[i].join(", "))
             };
             if writeln!(self.out, "{line}").is_err() {
                 return Ok(false);
@@ -145,8 +146,8 @@ impl Table {
 
 impl Show for Table {
     fn batch(&mut self, batch: &ChangeBatch) -> Result<bool> {
-        for i in 0..batch.num_rows() {
-            let (kind, row) = (batch.kind(i), cells(batch, i));
+        for (i, row) in cells(batch, &self.query).into_iter().enumerate() {
+            let kind = batch.kind(i);
             if self.with_op {
                 let mut with_op = vec![kind.short().to_owned()];
                 with_op.extend(row);
@@ -188,15 +189,17 @@ impl Show for Table {
     }
 }
 
-fn cells(batch: &ChangeBatch, i: usize) -> Vec<String> {
-    let columns = batch.rows.columns().iter();
-    columns
-        .map(|array| {
-            let mut text = String::new();
-            render_value(array, i, TextStyle::Sql, &mut text);
-            text
-        })
-        .collect()
+/// The texts of the rows of a batch.
+fn cells(batch: &ChangeBatch, query: &QueryInfo) -> Vec<Vec<String>> {
+    let zone = parse_zone(&query.zone).unwrap_or_default();
+    let columns = batch.rows.columns().iter().zip(&query.columns);
+    let writers: Vec<_> = columns.map(|(array, column)| result_writer(array, &column.data_type.kind, zone)).collect();
+    let cell = |write: &dyn Fn(usize, &mut String), i| {
+        let mut text = String::new();
+        write(i, &mut text);
+        text
+    };
+    (0..batch.num_rows()).map(|i| writers.iter().map(|w| cell(w.as_ref(), i)).collect()).collect()
 }
 
 /// Prints the rows of SHOW, DESCRIBE, EXPLAIN.

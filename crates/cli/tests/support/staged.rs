@@ -9,7 +9,8 @@ use flott_core::sink::{
 };
 use flott_core::time::SharedClock;
 use flott_core::{ChangeBatch, CheckpointId, Result};
-use flott_launcher::{TextStyle, render_value};
+use flott_launcher::{parse_zone, result_writer};
+use flott_sql::QueryInfo;
 
 #[derive(Default)]
 struct Published {
@@ -36,8 +37,8 @@ impl Staged {
     }
 
     /// The sink of one run.
-    pub fn sink(&self, mode: ChangelogMode) -> Arc<dyn Sink> {
-        Arc::new(StagedSink { store: self.clone(), mode })
+    pub fn sink(&self, query: &QueryInfo) -> Arc<dyn Sink> {
+        Arc::new(StagedSink { store: self.clone(), query: query.clone() })
     }
 
     /// The final rows, in order of publication.
@@ -60,17 +61,24 @@ impl Staged {
 
 struct StagedSink {
     store: Staged,
-    mode: ChangelogMode,
+    query: QueryInfo,
 }
 
 impl Sink for StagedSink {
     fn changelog_mode(&self) -> ChangelogMode {
-        self.mode
+        self.query.mode
     }
     fn writer(&self, context: SinkContext, _: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
         let prefix = format!("{}-{}-{}", context.run, context.attempt, context.subtask);
         let pause_ms = self.store.pause_ms;
-        Ok(Box::new(Writer { prefix, staged: String::new(), clock: context.clock, pause_ms, free_ms: i64::MIN }))
+        Ok(Box::new(Writer {
+            prefix,
+            staged: String::new(),
+            clock: context.clock,
+            pause_ms,
+            free_ms: i64::MIN,
+            query: self.query.clone(),
+        }))
     }
     fn committer(&self, _: SinkContext) -> Result<Option<Box<dyn Committer>>> {
         Ok(Some(Box::new(Publisher(self.store.clone()))))
@@ -83,6 +91,7 @@ struct Writer {
     clock: SharedClock,
     pause_ms: i64,
     free_ms: i64,
+    query: QueryInfo,
 }
 
 impl SinkWriter for Writer {
@@ -94,13 +103,16 @@ impl SinkWriter for Writer {
             }
             self.free_ms = now_ms + self.pause_ms;
         }
+        let zone = parse_zone(&self.query.zone).unwrap_or_default();
+        let columns = batch.rows.columns().iter().zip(&self.query.columns);
+        let cells: Vec<_> = columns.map(|(a, c)| result_writer(a, &c.data_type.kind, zone)).collect();
         for i in 0..batch.num_rows() {
             self.staged.push(if batch.kind(i).is_add() { '+' } else { '-' });
-            for (c, array) in batch.rows.columns().iter().enumerate() {
+            for (c, write) in cells.iter().enumerate() {
                 if c > 0 {
                     self.staged.push_str(" | ");
                 }
-                render_value(array, i, TextStyle::Sql, &mut self.staged);
+                write(i, &mut self.staged);
             }
             self.staged.push('\n');
         }

@@ -11,7 +11,7 @@ use flott_core::{Error, Result, RowKind};
 use super::index::IndexName;
 use crate::formats::JsonOptions;
 use crate::formats::json_encode::{JsonEncoder, push_string};
-use crate::text::{Style, render_value};
+use crate::text::render_value;
 
 /// How often the server itself repeats an update that met another one.
 const RETRY_ON_CONFLICT: u32 = 3;
@@ -113,7 +113,7 @@ impl Documents {
             if i > 0 {
                 self.id.push_str(&self.delimiter);
             }
-            render_value(&columns[k], row, Style::Java, &mut self.id);
+            render_value(&columns[k], row, &mut self.id);
         }
         let has_id = !self.key.is_empty();
         let is_delete = matches!(batch.kind(row), RowKind::Delete | RowKind::UpdateBefore);

@@ -7,12 +7,12 @@ use arrow_schema::{DataType as Arrow, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 use flott_core::registry::TableSpec;
+use flott_core::time_pattern::{Moment, TimePattern};
 use flott_core::types::TypeKind;
 use flott_core::{Error, Result};
 
-use super::time_pattern::{Moment, TimePattern};
 use crate::formats::text::{timestamp_at, timestamp_parts};
-use crate::text::{Style, render_value};
+use crate::text::render_value;
 
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
@@ -80,7 +80,7 @@ impl IndexName {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::Column(c) => render_value(&columns[*c], row, Style::Java, out),
+                Part::Column(c) => render_value(&columns[*c], row, out),
                 Part::Now(pattern) => {
                     let nanos = i128::from(now_ms) * 1_000_000;
                     pattern.push(in_zone(nanos, self.zone), out);

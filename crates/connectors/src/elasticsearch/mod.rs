@@ -6,7 +6,6 @@ mod document;
 mod index;
 pub mod options;
 mod sink;
-mod time_pattern;
 
 use std::sync::Arc;
 

@@ -74,7 +74,6 @@ fn temporal_result(operator: &str, a: &TypeKind, b: &TypeKind) -> Option<TypeKin
     let moved = |k: &TypeKind| match k {
         Timestamp(p) => Timestamp((*p).max(3)),
         TimestampLtz(p) => TimestampLtz((*p).max(3)),
-        Time(p) => Time((*p).max(3)),
         other => other.clone(),
     };
     match operator {

@@ -16,10 +16,11 @@ const CLOCK_FUNCTIONS: &[&str] = &[
     "CURRENT_DATE",
     "LOCALTIME",
     "RAND",
+    "RAND_INTEGER",
     "UUID",
     "CURRENT_WATERMARK",
 ];
-const ZONE_FUNCTIONS: &[&str] = &["FROM_UNIXTIME", "UNIX_TIMESTAMP", "TO_TIMESTAMP_LTZ"];
+const ZONE_FUNCTIONS: &[&str] = &["FROM_UNIXTIME", "UNIX_TIMESTAMP", "TO_TIMESTAMP_LTZ", "PRINTF"];
 
 /// Whether the expression gives the same value for the same row at any time.
 pub fn is_deterministic(expr: &Expr) -> bool {

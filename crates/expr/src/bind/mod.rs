@@ -7,6 +7,7 @@ mod fold;
 mod functions;
 mod special;
 mod types;
+mod variadic;
 
 pub use aggregate::aggregate_type;
 pub use cast::{bind_cast, is_implicit_cast};
@@ -22,6 +23,9 @@ use flott_plan::expr::{Expr, ExprKind};
 pub fn bind_call(name: &str, args: Vec<Expr>) -> Result<Expr> {
     let upper = name.to_ascii_uppercase();
     if let Some(bound) = special::bind(&upper, &args)? {
+        return Ok(bound);
+    }
+    if let Some(bound) = variadic::bind(&upper, &args)? {
         return Ok(bound);
     }
     functions::bind(&upper, args)

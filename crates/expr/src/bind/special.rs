@@ -112,7 +112,12 @@ pub(super) fn bind(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
             let null = Expr::literal(Literal::Null, a.data_type.clone().with_nullable(true));
             bind_case(vec![(same, null)], Some(a.clone()))?
         }
-        ("IF", [c, a, b]) => bind_case(vec![(c.clone(), a.clone())], Some(b.clone()))?,
+        ("IF", [c, a, b]) => {
+            let bound = bind_case(vec![(c.clone(), a.clone())], Some(b.clone()))?;
+            // Unlike CASE, a condition that may be NULL makes the result so.
+            let nullable = bound.data_type.nullable || c.data_type.nullable;
+            Expr { data_type: bound.data_type.with_nullable(nullable), kind: bound.kind }
+        }
         ("EXTRACT", [unit, x]) => {
             let unit = unit_literal(name, args, unit)?;
             let x = temporal(name, args, x)?;
@@ -121,7 +126,7 @@ pub(super) fn bind(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
         }
         ("TIMESTAMPDIFF", [unit, a, b]) => timestamp_diff(args, unit, a, b)?,
         ("TIMESTAMPADD", [unit, n, t]) => timestamp_add(args, unit, n, t)?,
-        ("TO_TIMESTAMP_LTZ", [x, rest @ ..]) if rest.len() <= 1 => to_timestamp_ltz(args, x, rest.first())?,
+        ("TO_TIMESTAMP_LTZ", [x, rest @ ..]) if rest.len() <= 2 => to_timestamp_ltz(args, x, rest)?,
         ("CURRENT_WATERMARK", [a]) if a.data_type.kind.is_timestamp() => {
             let kind = match a.data_type.kind {
                 TypeKind::TimestampLtz(_) => TypeKind::TimestampLtz(3),
@@ -153,7 +158,9 @@ fn expected(name: &str) -> &'static str {
         "EXTRACT" => "EXTRACT(unit FROM a time)",
         "TIMESTAMPDIFF" => "TIMESTAMPDIFF(unit, a time, a time)",
         "TIMESTAMPADD" => "TIMESTAMPADD(unit, an integer, a time)",
-        "TO_TIMESTAMP_LTZ" => "TO_TIMESTAMP_LTZ(a number, a precision of 0 or 3)",
+        "TO_TIMESTAMP_LTZ" => {
+            "TO_TIMESTAMP_LTZ(a number, a precision of 0 to 9) or TO_TIMESTAMP_LTZ(a string, a pattern, a zone)"
+        }
         "ROUND" | "TRUNCATE" => "a number and, if wanted, a number of digits",
         "CURRENT_WATERMARK" => "an event-time attribute",
         "CARDINALITY" => "an ARRAY or a MAP",
@@ -242,7 +249,7 @@ fn floor_ceil(name: &str, args: &[Expr]) -> Result<Expr> {
         [a] if a.data_type.kind.is_numeric() => {
             let data_type = match a.data_type.kind {
                 TypeKind::Decimal(p, s) if s > 0 => {
-                    DataType { kind: TypeKind::Decimal((p - s + 1).min(38), 0), nullable: a.data_type.nullable }
+                    DataType { kind: TypeKind::Decimal(p, 0), nullable: a.data_type.nullable }
                 }
                 _ => a.data_type.clone(),
             };
@@ -297,7 +304,7 @@ fn timestamp_add(args: &[Expr], unit: &Expr, n: &Expr, t: &Expr) -> Result<Expr>
     let small = matches!(&unit.kind, ExprKind::Literal(Literal::String(s))
         if matches!(s.as_str(), "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND"));
     let kind = match t.data_type.kind {
-        TypeKind::Date if small => TypeKind::Timestamp(3),
+        TypeKind::Date if small => TypeKind::Timestamp(6),
         TypeKind::Timestamp(p) => TypeKind::Timestamp(p.max(3)),
         TypeKind::TimestampLtz(p) => TypeKind::TimestampLtz(p.max(3)),
         ref other => other.clone(),
@@ -307,23 +314,24 @@ fn timestamp_add(args: &[Expr], unit: &Expr, n: &Expr, t: &Expr) -> Result<Expr>
     Ok(Expr::call("TIMESTAMPADD", call, DataType { kind, nullable }))
 }
 
-fn to_timestamp_ltz(args: &[Expr], x: &Expr, precision: Option<&Expr>) -> Result<Expr> {
+fn to_timestamp_ltz(args: &[Expr], x: &Expr, rest: &[Expr]) -> Result<Expr> {
     let name = "TO_TIMESTAMP_LTZ";
-    if x.data_type.kind.is_string() && precision.is_none_or(|p| p.data_type.kind.is_string()) {
+    if x.data_type.kind.is_string() && rest.iter().all(|p| p.data_type.kind.is_string()) {
         return Ok(Expr::call(name, args.to_vec(), TypeKind::TimestampLtz(3).nullable()));
     }
-    let precision = match precision.map(|p| &p.kind) {
-        None => 3,
-        Some(ExprKind::Literal(Literal::Int(p @ (0 | 3)))) => *p,
-        Some(_) => return Err(mismatch(name, args, expected(name))),
+    let precision = match rest {
+        [] => 3,
+        [Expr { kind: ExprKind::Literal(Literal::Int(p @ 0..=9)), .. }] => *p,
+        _ => return Err(mismatch(name, args, expected(name))),
     };
     let x = match &x.data_type.kind {
         kind if kind.is_integer() || *kind == TypeKind::Null => implicit_cast(x.clone(), &TypeKind::BigInt)?,
         kind if kind.is_numeric() => implicit_cast(x.clone(), &TypeKind::Double)?,
         _ => return Err(mismatch(name, args, expected(name))),
     };
+    let kind = TypeKind::TimestampLtz((precision as u8).max(3));
     let precision = Expr::literal(Literal::Int(precision), TypeKind::Int.not_null());
-    Ok(Expr::call(name, vec![x, precision], TypeKind::TimestampLtz(3).nullable()))
+    Ok(Expr::call(name, vec![x, precision], kind.nullable()))
 }
 
 fn element_at(args: &[Expr], a: &Expr, i: &Expr) -> Result<Expr> {

@@ -1,8 +1,8 @@
 //! Lifts functions of one value to arrays and constants with NULL in, NULL out; knows no function itself.
 
-use arrow_array::builder::BooleanBuilder;
+use arrow_array::builder::{BooleanBuilder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrowPrimitiveType, BooleanArray, PrimitiveArray, StringArray};
+use arrow_array::{Array, ArrowPrimitiveType, BooleanArray, ListArray, PrimitiveArray, StringArray};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer};
 use flott_core::{Error, Result};
 
@@ -167,4 +167,69 @@ pub(super) fn rows_slice<'a>(args: &[&Value], rows: usize, mut f: impl FnMut(usi
         out.append_option(if is_valid(&nulls, i) { f(i) } else { None });
     }
     out.finish()
+}
+
+/// Bytes for each valid row, written by `f(row, buffer)`; NULL where it returns `false`. One buffer for all rows.
+pub(super) fn rows_bytes(
+    args: &[&Value],
+    rows: usize,
+    mut f: impl FnMut(usize, &mut Vec<u8>) -> Result<bool>,
+) -> Result<arrow_array::BinaryArray> {
+    let nulls = valid(args, rows);
+    let mut out = arrow_array::builder::BinaryBuilder::with_capacity(rows, rows * 16);
+    let mut buffer = Vec::new();
+    for i in 0..rows {
+        buffer.clear();
+        if is_valid(&nulls, i) && f(i, &mut buffer)? {
+            if out.values_slice().len() + buffer.len() > COLUMN_BYTES_MAX {
+                return Err(super::data_error("the bytes of one batch are more than 2 GB"));
+            }
+            out.append_value(&buffer);
+        } else {
+            out.append_null();
+        }
+    }
+    Ok(out.finish())
+}
+
+/// A list of texts for each valid row, appended by `f(row, items)`; NULL where it returns `false`, and then it must append nothing.
+pub(super) fn rows_list(
+    args: &[&Value],
+    rows: usize,
+    mut f: impl FnMut(usize, &mut StringBuilder) -> Result<bool>,
+) -> Result<ListArray> {
+    let nulls = valid(args, rows);
+    let mut out = ListBuilder::new(StringBuilder::new());
+    for i in 0..rows {
+        let there = is_valid(&nulls, i) && f(i, out.values())?;
+        out.append(there);
+    }
+    Ok(out.finish())
+}
+
+/// The bytes of a text or of binary data; of length 1 for a constant.
+pub(super) fn bytes(value: &Value) -> Result<BytesOf<'_>> {
+    let array = value.array();
+    match (array.as_string_opt::<i32>(), array.as_binary_opt::<i32>()) {
+        (Some(text), _) => Ok(BytesOf::Text(text)),
+        (_, Some(binary)) => Ok(BytesOf::Binary(binary)),
+        _ => Err(Error::bug(format!("a kernel for bytes got {}", array.data_type()))),
+    }
+}
+
+/// A column that is read as bytes.
+#[derive(Clone, Copy)]
+pub(super) enum BytesOf<'a> {
+    Text(&'a StringArray),
+    Binary(&'a arrow_array::BinaryArray),
+}
+
+impl<'a> BytesOf<'a> {
+    /// The bytes of a row.
+    pub fn value(self, i: usize) -> &'a [u8] {
+        match self {
+            BytesOf::Text(a) => a.value(i).as_bytes(),
+            BytesOf::Binary(a) => a.value(i),
+        }
+    }
 }

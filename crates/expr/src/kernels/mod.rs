@@ -3,21 +3,36 @@
 mod arith;
 pub(crate) mod cast;
 pub(crate) mod choose;
+mod codec;
 mod compare;
 mod decimal;
+mod digest;
 mod extremes;
+mod java_regex;
 mod lift;
 mod logic;
 mod math;
 mod nested;
+mod parse_url;
 mod pattern;
+mod printf;
+mod random;
 mod regexp;
 mod string;
 mod substring;
 mod temporal;
 mod time_format;
 mod units;
+mod words;
 mod zone;
+
+pub use cast::result_writer;
+pub use zone::parse_zone;
+
+/// Whether the text is a regular expression that can be used.
+pub(crate) fn is_regexp(text: &str) -> bool {
+    java_regex::compile(text).is_ok()
+}
 
 use arrow_array::ArrayRef;
 use flott_core::types::DataType;
@@ -61,6 +76,12 @@ pub(crate) fn compile(function: &str, args: &[Expr], out: &DataType) -> Result<C
         temporal::kernel,
         units::kernel,
         nested::kernel,
+        codec::kernel,
+        digest::kernel,
+        words::kernel,
+        parse_url::kernel,
+        printf::kernel,
+        random::kernel,
     ] {
         if let Some(compiled) = family(function, args, out)? {
             return Ok(compiled);

@@ -66,16 +66,24 @@ fn case<I: Iterator<Item = char>>(s: &str, out: &mut String, ascii: fn(&u8) -> u
     }
 }
 
+/// Letters and digits of ASCII make words.
 fn initcap(s: &str, out: &mut String) {
     let mut inside = false;
-    for c in s.chars() {
-        if inside {
-            out.extend(c.to_lowercase())
-        } else {
-            out.extend(c.to_uppercase())
-        }
-        inside = c.is_alphanumeric();
-    }
+    out.extend(s.chars().map(|c| {
+        let shown = if inside { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() };
+        inside = c.is_ascii_alphanumeric();
+        shown
+    }));
+}
+
+/// Whether Java sees more characters in it than there are: surrogates.
+fn beyond_bmp(s: &str) -> bool {
+    s.bytes().any(|b| b >= 0xf0)
+}
+
+/// UTF-16 units as text; half of a pair is Java's `?`.
+fn push_units(units: &[u16], out: &mut String) {
+    out.extend(char::decode_utf16(units.iter().copied()).map(|c| c.unwrap_or('?')));
 }
 
 fn sources(args: &[Value]) -> Result<Vec<(&StringArray, usize)>> {
@@ -141,15 +149,25 @@ fn overlay(args: &[Value], rows: usize) -> Result<ArrayRef> {
     let out = rows_text(&refs, rows, |i, out| {
         let (s, with) = (s.value(i & mask[0]), with.value(i & mask[1]));
         let from = i64::from(from.value(i & mask[2]));
-        let default = with.chars().count() as i64;
+        let default = with.encode_utf16().count() as i64;
         let count = count.map_or(default, |c| i64::from(c.value(i & mask[3])));
-        if from <= 0 || from > s.chars().count() as i64 {
+        let length = s.encode_utf16().count() as i64;
+        if from <= 0 || from > length {
             out.push_str(s);
             return Ok(true);
         }
-        out.extend(s.chars().take(from as usize - 1));
-        out.push_str(with);
-        out.extend(s.chars().skip((from - 1 + count).max(0) as usize));
+        // As Flink: without a length above 0 nothing follows.
+        let after = if count > 0 { (from - 1).saturating_add(count).min(length) } else { length };
+        if beyond_bmp(s) {
+            let units: Vec<u16> = s.encode_utf16().collect();
+            push_units(&units[..from as usize - 1], out);
+            out.push_str(with);
+            push_units(&units[after as usize..], out);
+        } else {
+            out.extend(s.chars().take(from as usize - 1));
+            out.push_str(with);
+            out.extend(s.chars().skip(after as usize));
+        }
         Ok(true)
     })?;
     Ok(Arc::new(out))
@@ -184,6 +202,10 @@ fn pad(left: bool) -> Compiled {
             }
             let length = length as usize;
             refuse_long("LPAD or RPAD", length)?;
+            if beyond_bmp(s) || beyond_bmp(pad) {
+                pad_units(s, length, pad, left, out);
+                return Ok(true);
+            }
             let missing = length.saturating_sub(s.chars().count());
             if left {
                 out.extend(pad.chars().cycle().take(missing));
@@ -196,4 +218,13 @@ fn pad(left: bool) -> Compiled {
         })?;
         Ok(Arc::new(out))
     })
+}
+
+/// [`pad`] in Java's units, for text beyond the basic plane.
+fn pad_units(s: &str, length: usize, pad: &str, left: bool, out: &mut String) {
+    let (units, pad): (Vec<u16>, Vec<u16>) = (s.encode_utf16().collect(), pad.encode_utf16().collect());
+    let filling: Vec<u16> = pad.iter().copied().cycle().take(length.saturating_sub(units.len())).collect();
+    let kept = &units[..units.len().min(length)];
+    let whole = if left { [&filling, kept].concat() } else { [kept, &filling].concat() };
+    push_units(&whole, out);
 }

@@ -10,7 +10,7 @@ use flott_plan::expr::Expr;
 use memchr::{memchr_iter, memmem};
 
 use super::Compiled;
-use super::lift::{primitive, rows_bool, rows_opt, rows_slice, text};
+use super::lift::{bytes, primitive, rows_bool, rows_opt, rows_slice, text};
 use crate::compile::Value;
 
 /// The kernel, if `function` is one of these.
@@ -31,8 +31,8 @@ pub(super) fn kernel(function: &str, _args: &[Expr], _out: &DataType) -> Result<
         "POSITION" | "LOCATE" => position(0, 1),
         "INSTR" => position(1, 0),
         "SPLIT_INDEX" => Compiled::total(split_index),
-        "STARTSWITH" => test(|s, t| s.as_bytes().starts_with(t.as_bytes())),
-        "ENDSWITH" => test(|s, t| s.as_bytes().ends_with(t.as_bytes())),
+        "STARTSWITH" => test(|s, t| s.starts_with(t)),
+        "ENDSWITH" => test(|s, t| s.ends_with(t)),
         _ => return Ok(None),
     }))
 }
@@ -44,10 +44,10 @@ fn int_of(f: impl Fn(&str) -> i32 + Send + Sync + 'static) -> Compiled {
     })
 }
 
-fn test(f: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Compiled {
+fn test(f: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Compiled {
     Compiled::total(move |args, n, _| {
-        let (a, m) = (text(&args[0])?, args[0].row_mask());
-        let (b, k) = (text(&args[1])?, args[1].row_mask());
+        let (a, m) = (bytes(&args[0])?, args[0].row_mask());
+        let (b, k) = (bytes(&args[1])?, args[1].row_mask());
         Ok(Arc::new(rows_bool(&[&args[0], &args[1]], n, |i| f(a.value(i & m), b.value(i & k)))))
     })
 }

@@ -3,6 +3,20 @@
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
+/// A zone by its name, as Java knows it; `default`, `Z` and `UTC` are UTC.
+pub fn parse_zone(name: &str) -> Option<Tz> {
+    let fixed = |rest: &str| {
+        let hours: i32 = rest.strip_suffix(":00").unwrap_or(rest).parse().ok().filter(|h: &i32| h.abs() <= 14)?;
+        // POSIX names have the sign the other way round.
+        format!("Etc/GMT{}{}", if hours > 0 { '-' } else { '+' }, hours.abs()).parse().ok()
+    };
+    let rest = name.strip_prefix("GMT").or(name.strip_prefix("UTC")).unwrap_or(name);
+    match name {
+        "default" | "" | "Z" => Some(Tz::UTC),
+        _ => name.parse().ok().or_else(|| fixed(rest)),
+    }
+}
+
 /// Seconds to add to an instant to get its local time.
 fn offset_at(zone: Tz, instant_s: i64) -> i64 {
     let Some(utc) = naive(instant_s) else { return 0 };

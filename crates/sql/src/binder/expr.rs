@@ -85,7 +85,7 @@ impl<'a> ExprBinder<'a> {
             SqlExpr::Value(v) => literal::value(v),
             SqlExpr::TypedString(t) => literal::typed_string(t),
             SqlExpr::Interval(i) => literal::interval(i, span_position(e)),
-            SqlExpr::BinaryOp { .. } => self.binary(e),
+            SqlExpr::BinaryOp { op, .. } if *op != BinaryOperator::Overlaps => self.binary(e),
             SqlExpr::UnaryOp { op, expr } => self.unary(*op, expr),
             SqlExpr::IsNull(e) => self.call("IS NULL", &[e]),
             SqlExpr::IsNotNull(e) => self.call("IS NOT NULL", &[e]),
@@ -112,6 +112,14 @@ impl<'a> ExprBinder<'a> {
                 }
                 bind_call(if *negated { "NOT LIKE" } else { "LIKE" }, args)
             }
+            SqlExpr::SimilarTo { negated, expr, pattern, escape_char } => {
+                let mut args = vec![self.bind(expr)?, self.bind(pattern)?];
+                if let Some(escape) = escape_char {
+                    args.push(literal::value(escape)?);
+                }
+                bind_call(if *negated { "NOT SIMILAR TO" } else { "SIMILAR TO" }, args)
+            }
+            SqlExpr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => self.overlaps(left, right),
             SqlExpr::Cast { kind, expr, data_type, .. } => self.cast(kind, expr, data_type),
             SqlExpr::Case { operand, conditions, else_result, .. } => {
                 self.case(operand.as_deref(), conditions, else_result.as_deref())
@@ -242,6 +250,24 @@ impl<'a> ExprBinder<'a> {
             bound = bind_call(name, vec![bound, right_bound]).at(span_position(whole))?;
         }
         Ok(bound)
+    }
+
+    /// `(a, b) OVERLAPS (c, d)`.
+    fn overlaps(&mut self, left: &SqlExpr, right: &SqlExpr) -> Result<Expr> {
+        let mut args = Vec::with_capacity(4);
+        for side in [left, right] {
+            let SqlExpr::Tuple(parts) = side else {
+                return Err(place(
+                    Error::user("sql.parse", "OVERLAPS stands between two periods")
+                        .hint("write (start, end) OVERLAPS (start, end)"),
+                    span_position(side),
+                ));
+            };
+            for part in parts {
+                args.push(self.bind(part)?);
+            }
+        }
+        bind_call("OVERLAPS", args)
     }
 
     fn unary(&mut self, op: UnaryOperator, expr: &SqlExpr) -> Result<Expr> {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use sqlparser::ast::{
     CastKind, DataType as SqlType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName,
+    FunctionArguments, Ident, ObjectName, UnaryOperator,
 };
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -91,6 +91,18 @@ impl Dialect for FlinkDialect {
                 | K::ELSE
         )
     }
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let negated = parser.peek_keyword(Keyword::NOT);
+        let [_, second, third] = parser.peek_tokens::<3>();
+        let between = if negated { second.clone() } else { parser.peek_token_ref().token.clone() };
+        let kind = if negated { third } else { second };
+        let is = |token: &Token, word: &str| matches!(token, Token::Word(w) if w.value.eq_ignore_ascii_case(word));
+        if !is(&between, "BETWEEN") || !(is(&kind, "SYMMETRIC") || is(&kind, "ASYMMETRIC")) {
+            return None;
+        }
+        (0..if negated { 3 } else { 2 }).for_each(|_| parser.advance_token());
+        Some(parse_between(parser, expr, negated, is(&kind, "SYMMETRIC")))
+    }
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         self.furthest.set(self.furthest.get().max(parser.index()));
         let Token::Word(word) = &parser.peek_token_ref().token else { return None };
@@ -113,6 +125,33 @@ impl Dialect for FlinkDialect {
             }
             _ => None,
         }
+    }
+}
+
+/// What follows `x BETWEEN SYMMETRIC`: the call `BETWEEN SYMMETRIC(x, a, b)`.
+fn parse_between(parser: &mut Parser, expr: &Expr, negated: bool, symmetric: bool) -> Result<Expr, ParserError> {
+    let between = parser.parse_between(expr.clone(), negated)?;
+    let Expr::Between { expr, low, high, .. } = between else { return Ok(between) };
+    if !symmetric {
+        return Ok(Expr::Between { expr, negated, low, high });
+    }
+    let args = [expr, low, high].map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(*e)));
+    let list = FunctionArgumentList { duplicate_treatment: None, args: args.into(), clauses: Vec::new() };
+    let call = Expr::Function(call("BETWEEN SYMMETRIC", FunctionArguments::List(list)));
+    Ok(if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(call) } } else { call })
+}
+
+/// A plain call.
+fn call(name: &str, args: FunctionArguments) -> Function {
+    Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args,
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
     }
 }
 

@@ -6,6 +6,8 @@ mod print;
 mod time;
 
 pub(crate) use number::decimal_to_double;
+pub(crate) use print::printed;
+pub use print::result_writer;
 pub(crate) use time::{from_longs as time_from_longs, longs as time_longs};
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use arrow_schema::Fields;
 use flott_core::types::TypeKind;
 use flott_core::{Error, Result};
 
-use super::lift::{text, try_rows, try_rows_bool};
+use super::lift::{rows_bytes, text, try_rows, try_rows_bool};
 use super::{Compiled, data_error};
 use crate::compile::{EvalContext, Value};
 
@@ -38,11 +40,9 @@ fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
     Ok(match (from, to) {
         (Null, _) => Box::new(move |a, _| Ok(new_null_array(&arrow, a.len()))),
         (a, Char(_) | VarChar(_)) => print::to_text(a, to),
+        (Char(_) | VarChar(_) | Binary(_) | VarBinary(_), Binary(_) | VarBinary(_)) => binary(from, to),
         (a, b) if a.to_arrow() == b.to_arrow() && !matches!(b, Timestamp(_) | TimestampLtz(_) | Row(_) | Array(_)) => {
             Box::new(|a, _| Ok(Arc::clone(a)))
-        }
-        (Char(_) | VarChar(_), Binary(_) | VarBinary(_)) => {
-            Box::new(|a, _| Ok(Arc::new(a.as_string::<i32>().clone().into_parts_binary())))
         }
         (Char(_) | VarChar(_), _) => from_text(to.clone(), safe)?,
         (Boolean, b) if b.is_numeric() => number::from_boolean(b)?,
@@ -58,6 +58,36 @@ fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
         (Row(a), Row(b)) => row(a, b, safe)?,
         (TypeKind::Array(a), TypeKind::Array(b)) => list(&a.kind, &b.kind, to, safe)?,
         _ => return Err(Error::bug(format!("no kernel casts {from} to {to}"))),
+    })
+}
+
+/// Text or bytes as bytes: VARBINARY(n) cuts, BINARY(n) cuts and fills with zeros.
+fn binary(from: &TypeKind, to: &TypeKind) -> Convert {
+    let length = |k: &TypeKind| match k {
+        TypeKind::Binary(n) | TypeKind::VarBinary(n) => *n,
+        // A character takes a byte at least, and there is no upper bound.
+        _ => u32::MAX,
+    };
+    let (max, fixed) = (length(to) as usize, matches!(to, TypeKind::Binary(_)));
+    let fits = length(to) == flott_core::types::MAX_LENGTH || !fixed && length(from) <= length(to) || from == to;
+    Box::new(move |a, _| {
+        let whole: ArrayRef = match a.as_string_opt::<i32>() {
+            Some(text) => Arc::new(text.clone().into_parts_binary()),
+            None => Arc::clone(a),
+        };
+        if fits {
+            return Ok(whole);
+        }
+        let (value, source) = (Value::Array(Arc::clone(&whole)), whole.as_binary::<i32>());
+        let out = rows_bytes(&[&value], source.len(), |i, out| {
+            let bytes = source.value(i);
+            out.extend_from_slice(&bytes[..bytes.len().min(max)]);
+            if fixed {
+                out.resize(max, 0);
+            }
+            Ok(true)
+        })?;
+        Ok(Arc::new(out))
     })
 }
 
@@ -112,7 +142,7 @@ fn from_text(to: TypeKind, safe: bool) -> Result<Convert> {
         TypeKind::Boolean => Box::new(move |a, _| {
             let value = Value::Array(Arc::clone(a));
             let source = text(&value)?;
-            let out = try_rows_bool(&[&value], a.len(), |i| match parse::boolean(source.value(i).trim()) {
+            let out = try_rows_bool(&[&value], a.len(), |i| match parse::boolean(source.value(i)) {
                 Some(v) => Ok(Some(v)),
                 None if safe => Ok(None),
                 None => Err(failed(source.value(i), &to)),

@@ -16,6 +16,30 @@ use crate::compile::Value;
 use crate::kernels::lift::rows_text;
 use crate::kernels::zone::to_local;
 
+/// How values look.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    /// Where instants are seen.
+    zone: Tz,
+    /// Binary data as `x'00ff'`, not as the text it may be.
+    hex: bool,
+}
+
+/// Writes the values of a column as a result shows them: as CAST to STRING, but binary data in hexadecimal and NULL as `NULL`.
+pub fn result_writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> Box<dyn Fn(usize, &mut String) + 'a> {
+    let nulls = array.logical_nulls();
+    let print = writer(array, kind, Look { zone, hex: true });
+    Box::new(move |i, out| match nulls.as_ref().is_some_and(|n| n.is_null(i)) {
+        true => out.push_str("NULL"),
+        false => print(i, out),
+    })
+}
+
+/// Row `i`, which is not NULL, as CAST to STRING writes it.
+pub(crate) fn printed(array: &ArrayRef, kind: &TypeKind, zone: Tz, i: usize, out: &mut String) {
+    writer(array, kind, Look { zone, hex: false })(i, out);
+}
+
 /// CAST of `from` to the string type `to`: VARCHAR(n) cuts, CHAR(n) cuts and pads.
 pub(super) fn to_text(from: &TypeKind, to: &TypeKind) -> Convert {
     let (from, to) = (from.clone(), to.clone());
@@ -27,7 +51,7 @@ pub(super) fn to_text(from: &TypeKind, to: &TypeKind) -> Convert {
         return Box::new(|a, _| Ok(Arc::clone(a)));
     }
     Box::new(move |a, ctx| {
-        let print = writer(a, &from, ctx.zone);
+        let print = writer(a, &from, Look { zone: ctx.zone, hex: false });
         let value = Value::Array(Arc::clone(a));
         let out = rows_text(&[&value], a.len(), |i, out| {
             print(i, out);
@@ -66,7 +90,7 @@ where
 }
 
 /// Writes row `i`, which is not NULL.
-pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> Writer<'a> {
+pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) -> Writer<'a> {
     match kind {
         TypeKind::Boolean => {
             let array = array.as_boolean();
@@ -94,6 +118,13 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> W
         }
         TypeKind::Binary(_) | TypeKind::VarBinary(_) => {
             let array = array.as_binary::<i32>();
+            if look.hex {
+                return Box::new(move |i, out| {
+                    out.push_str("x'");
+                    array.value(i).iter().for_each(|b| write!(out, "{b:02x}").expect("strings accept text"));
+                    out.push('\'');
+                });
+            }
             Box::new(move |i, out| out.push_str(&String::from_utf8_lossy(array.value(i))))
         }
         TypeKind::Date => {
@@ -104,7 +135,7 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> W
             let array = array.as_primitive::<Time32MillisecondType>();
             Box::new(move |i, out| text::format_time(i64::from(array.value(i)) * 1_000_000, *p, out))
         }
-        TypeKind::Timestamp(p) | TypeKind::TimestampLtz(p) => timestamp(array, kind, *p, zone),
+        TypeKind::Timestamp(p) | TypeKind::TimestampLtz(p) => timestamp(array, kind, *p, look.zone),
         TypeKind::IntervalDayTime => {
             let array = array.as_primitive::<Int64Type>();
             Box::new(move |i, out| day_time(array.value(i), out))
@@ -118,7 +149,7 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> W
             })
         }
         TypeKind::Null => Box::new(|_, out| out.push_str("NULL")),
-        TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) => nested(array, kind, zone),
+        TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) => nested(array, kind, look),
     }
 }
 
@@ -141,9 +172,9 @@ fn day_time(ms: i64, out: &mut String) {
     write!(out, "{sign}{days} {h:02}:{m:02}:{s:02}.{rest:03}").expect("strings accept text");
 }
 
-fn nested<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> Writer<'a> {
+fn nested<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) -> Writer<'a> {
     let or_null = |array: &'a ArrayRef, kind: &'a TypeKind| -> Writer<'a> {
-        let print = writer(array, kind, zone);
+        let print = writer(array, kind, look);
         Box::new(move |i, out| if array.is_null(i) { out.push_str("NULL") } else { print(i, out) })
     };
     match kind {
