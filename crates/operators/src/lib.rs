@@ -60,7 +60,10 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
             };
             Box::new(group_aggregate::GroupAggregate::new(options, aggregates, input, output)?)
         }
-        OperatorSpec::Join { .. } => Box::new(join::Join::new(spec, output)?),
+        OperatorSpec::Join(spec) => Box::new(join::Join::new(spec, output)?),
+        OperatorSpec::IntervalJoin(spec) => Box::new(join::IntervalJoin::new(spec, output)?),
+        OperatorSpec::WindowJoin(spec) => Box::new(join::WindowJoin::new(spec, output)?),
+        OperatorSpec::TemporalJoin(_) => return Err(Error::bug("not built")),
         OperatorSpec::Union => Box::new(simple::Union),
         OperatorSpec::SortLimit { keys, offset, limit, columns } => {
             Box::new(sort_limit::SortLimit::new(keys, *offset, *limit, columns)?)

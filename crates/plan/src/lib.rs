@@ -5,14 +5,16 @@
 pub mod expr;
 pub mod job_graph;
 pub mod over;
+pub mod joins;
 pub mod spec;
 pub mod stream_graph;
 
 pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
 pub use over::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, TemporalSortSpec};
+pub use joins::{IntervalJoinSpec, JoinKind, JoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
 pub use spec::{
-    AggregateCall, AggregateFunction, JoinKind, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec,
-    SortKey, SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,
+    AggregateCall, AggregateFunction, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec, SortKey,
+    SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,
 };
 pub use stream_graph::{LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::expr::Expr;
 use crate::over::{OverSpec, TemporalSortSpec};
+pub use crate::joins::JoinKind;
+use crate::joins::{IntervalJoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
 
 /// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,26 +50,13 @@ pub enum OperatorSpec {
         ttl_ms: Option<i64>,
     },
     /// Regular join over the whole history of both sides.
-    Join {
-        /// Which unmatched rows appear.
-        kind: JoinKind,
-        /// Equi-join columns of the left input, as numbers of the left input.
-        left_keys: Vec<usize>,
-        /// Equi-join columns of the right input, as numbers of the right input.
-        right_keys: Vec<usize>,
-        /// The rest of the condition, over left columns followed by right columns.
-        condition: Option<Expr>,
-        /// Columns of the left input.
-        left: Vec<Column>,
-        /// Columns of the right input.
-        right: Vec<Column>,
-        /// What the left input holds.
-        left_mode: ChangelogMode,
-        /// What the right input holds.
-        right_mode: ChangelogMode,
-        /// State of rows older than this goes away.
-        ttl_ms: Option<i64>,
-    },
+    Join(RegularJoinSpec),
+    /// Join of rows whose times lie close together.
+    IntervalJoin(IntervalJoinSpec),
+    /// Join of rows of equal windows.
+    WindowJoin(WindowJoinSpec),
+    /// Join with the version of a table at the row's time.
+    TemporalJoin(TemporalJoinSpec),
     /// UNION ALL of two or more inputs with equal columns.
     Union,
     /// ORDER BY / LIMIT of a bounded input: emits at the end of data. Takes changelogs, emits append.
@@ -291,15 +280,6 @@ pub enum WindowProperty {
     End,
     /// `window_time`, end − 1 ms, a time attribute
     Time,
-}
-
-/// Kinds of regular joins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JoinKind {
-    /// INNER
-    Inner,
-    /// LEFT OUTER
-    Left,
 }
 
 /// One ORDER BY key.

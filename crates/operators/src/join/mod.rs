@@ -1,8 +1,12 @@
-//! Regular join: INNER and LEFT over the whole history of both sides, for appended rows and changelogs. Probes the other
-//! side's state row by row of a batch, builds output column at a time; a batch that explodes is resumable.
+//! Regular join: over the whole history of both sides, for appended rows and changelogs. Probes the other side's state row by row of
+//! a batch, builds output column at a time; a batch that explodes is resumable. Never keeps rows with a NULL key.
 
+mod chains;
+mod interval;
 mod output;
 mod side;
+mod store;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -14,21 +18,25 @@ use flott_core::sink::ChangelogMode;
 use flott_core::state::{KeyBatch, StateBackend, Ttl};
 use flott_core::types::Column;
 use flott_expr::EvalContext;
-use flott_plan::spec::{JoinKind, OperatorSpec};
+use flott_plan::{JoinKind, RegularJoinSpec};
 
 use crate::emit::Pending;
 use crate::zone::session_zone;
+pub(crate) use interval::IntervalJoin;
 pub(crate) use output::{Builder, Source};
 use side::{Counts, Side};
+pub(crate) use window::WindowJoin;
 
 /// Entries read from a row's matches at a time.
 const SCAN_ENTRIES: usize = 1024;
 
 /// The operator.
 pub(crate) struct Join {
-    left_outer: bool,
+    kind: JoinKind,
+    /// Sides whose rows appear depending on whether they have a match: their matches are counted.
+    outer: [bool; 2],
     append_only: bool,
-    ttl: Option<Ttl>,
+    ttl: [Option<Ttl>; 2],
     sides: [Side; 2],
     builder: Builder,
     zone: chrono_tz::Tz,
@@ -61,21 +69,21 @@ enum Step {
 }
 
 impl Join {
-    /// The operator for a [`OperatorSpec::Join`].
-    pub(crate) fn new(spec: &OperatorSpec, output: &[Column]) -> Result<Self> {
-        let OperatorSpec::Join { kind, left_keys, right_keys, condition, left, right, left_mode, right_mode, ttl_ms } =
-            spec
-        else {
-            return Err(Error::bug("a join is built from a join's description"));
-        };
-        let left_outer = *kind == JoinKind::Left;
-        let append = *left_mode == ChangelogMode::Append && *right_mode == ChangelogMode::Append;
+    /// The operator of a description.
+    pub(crate) fn new(spec: &RegularJoinSpec, output: &[Column]) -> Result<Self> {
+        let join = &spec.join;
+        let append = spec.left_mode == ChangelogMode::Append && spec.right_mode == ChangelogMode::Append;
+        let ttl = |ms: Option<i64>| ms.map(|ttl_ms| Ttl { ttl_ms, update_on_read: false });
         Ok(Join {
-            left_outer,
-            append_only: append && !left_outer,
-            ttl: ttl_ms.map(|ttl_ms| Ttl { ttl_ms, update_on_read: false }),
-            sides: [Side::new("left", left, left_keys)?, Side::new("right", right, right_keys)?],
-            builder: Builder::new(left, right, condition.as_ref(), output)?,
+            kind: join.kind,
+            outer: [join.kind.left_outer(), join.kind.right_outer()],
+            append_only: append && matches!(join.kind, JoinKind::Inner | JoinKind::Semi),
+            ttl: [ttl(spec.left_ttl_ms), ttl(spec.right_ttl_ms)],
+            sides: [
+                Side::new("left", &join.left, &join.left_keys)?,
+                Side::new("right", &join.right, &join.right_keys)?,
+            ],
+            builder: Builder::new(join, output)?,
             zone: chrono_tz::UTC,
             work: None,
             steps: Vec::new(),
@@ -157,9 +165,10 @@ impl Join {
         Ok(())
     }
 
+    /// Inner joins keep the kinds of their input; where padding comes and goes, rows are inserted and deleted.
     fn kind(&self, work: &Work, row: usize) -> RowKind {
         match work.batch.kind(row) {
-            kind if !self.left_outer => kind,
+            kind if self.kind == JoinKind::Inner => kind,
             kind if kind.is_add() => RowKind::Insert,
             _ => RowKind::Delete,
         }
@@ -169,43 +178,53 @@ impl Join {
     fn matched(&mut self, work: &Work, row: usize, candidate: usize, state: &mut dyn StateBackend) -> Result<()> {
         let kind = self.kind(work, row);
         let (input, found) = (Source::Input(row as u32), Source::Found(candidate as u32));
-        let (entry, counts) = &self.candidates[candidate];
-        if !(self.left_outer && work.port == 1) {
-            self.row_matches += counts.rows;
-            self.builder.push(kind, input, found, counts.rows);
+        let other = 1 - work.port;
+        let known = &self.candidates[candidate].1;
+        self.row_matches += known.rows;
+        if !self.outer[other] {
+            if self.kind.projects_right() {
+                self.builder.push(kind, input, found, known.rows);
+            }
             return Ok(());
         }
         let (group, key) = (work.keys.groups[row], work.keys.key(row));
-        let Some(mut counts) = self.sides[0].get(group, key, entry, state)? else { return Ok(()) };
-        let padded = |builder: &mut Builder, kind| builder.push(kind, found, Source::Null, counts.rows);
-        if kind.is_add() {
-            if counts.matches == 0 {
-                padded(&mut self.builder, RowKind::Delete);
-            }
-            counts.matches += 1;
-            self.builder.push(RowKind::Insert, found, input, counts.rows);
-        } else {
-            self.builder.push(RowKind::Delete, found, input, counts.rows);
-            counts.matches = (counts.matches - 1).max(0);
-            if counts.matches == 0 {
-                self.builder.push(RowKind::Insert, found, Source::Null, counts.rows);
-            }
+        let entry = &self.candidates[candidate].0;
+        // An earlier row of the batch may have changed it.
+        let Some(mut counts) = self.sides[other].get(group, key, entry, state)? else { return Ok(()) };
+        let before = counts.matches;
+        counts.matches = if kind.is_add() { before + 1 } else { (before - 1).max(0) };
+        let turns = (before == 0) != (counts.matches == 0);
+        let alone = match self.kind {
+            JoinKind::Semi if kind.is_add() => RowKind::Insert,
+            JoinKind::Semi => RowKind::Delete,
+            _ if kind.is_add() => RowKind::Delete,
+            _ => RowKind::Insert,
+        };
+        if turns && kind.is_add() {
+            self.builder.push(alone, found, Source::Null, counts.rows);
         }
-        self.sides[0].put(group, key, entry, counts, state)
+        if self.kind.projects_right() {
+            self.builder.push(kind, found, input, counts.rows);
+        }
+        if turns && !kind.is_add() {
+            self.builder.push(alone, found, Source::Null, counts.rows);
+        }
+        self.sides[other].put(group, key, entry, counts, state)
     }
 
-    /// All matches of a row are known: it goes into state, and appears alone if it is an outer row without any.
+    /// All matches of a row are known: it goes into state, and may appear alone.
     fn ended(&mut self, work: &Work, row: usize, state: &mut dyn StateBackend) -> Result<()> {
         let matches = std::mem::take(&mut self.row_matches);
         let kind = self.kind(work, row);
-        if self.left_outer && work.port == 0 && matches == 0 {
+        let outer = self.outer[work.port];
+        if outer && (matches > 0) == (self.kind == JoinKind::Semi) {
             self.builder.push(kind, Source::Input(row as u32), Source::Null, 1);
         }
         if work.null_key[row] {
             return Ok(());
         }
         let (group, key) = (work.keys.groups[row], work.keys.key(row));
-        let matches = if self.left_outer && work.port == 0 { matches } else { 0 };
+        let matches = if outer { matches } else { 0 };
         self.sides[work.port].change(group, key, &work.batch.rows, row, kind.is_add(), matches, state)
     }
 }
@@ -213,8 +232,8 @@ impl Join {
 impl Operator for Join {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         self.zone = session_zone(&ctx.config)?;
-        for side in &mut self.sides {
-            side.open(self.ttl, &mut *ctx.state)?;
+        for (side, ttl) in self.sides.iter_mut().zip(self.ttl) {
+            side.open(ttl, &mut *ctx.state)?;
         }
         Ok(OperatorProperties::default())
     }

@@ -8,7 +8,7 @@ use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::Result;
 use flott_core::types::{Column, arrow_schema};
 use flott_expr::{CompiledExpr, EvalContext};
-use flott_plan::expr::Expr;
+use flott_plan::JoinSpec;
 
 /// Where one half of an output row comes from.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Builder {
     pair_schema: SchemaRef,
     schema: SchemaRef,
     widths: [usize; 2],
+    projects_right: bool,
     kinds: Vec<RowKind>,
     /// Per output row: the input's row, and the candidate, if any.
     input: Vec<Option<u32>>,
@@ -34,18 +35,23 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// A builder for left columns followed by right columns.
-    pub(crate) fn new(left: &[Column], right: &[Column], condition: Option<&Expr>, output: &[Column]) -> Result<Self> {
-        let both: Vec<Column> = left.iter().chain(right).cloned().collect();
+    /// A builder for left columns followed by right columns, if the join has these.
+    pub(crate) fn new(join: &JoinSpec, output: &[Column]) -> Result<Self> {
+        let both: Vec<Column> = join.left.iter().chain(&join.right).cloned().collect();
         Ok(Builder {
-            condition: condition.map(|c| CompiledExpr::compile(c, &both)).transpose()?,
+            condition: join.condition.as_ref().map(|c| CompiledExpr::compile(c, &both)).transpose()?,
             pair_schema: arrow_schema(&both),
             schema: arrow_schema(output),
-            widths: [left.len(), right.len()],
+            widths: [join.left.len(), join.right.len()],
+            projects_right: join.kind.projects_right(),
             kinds: Vec::new(),
             input: Vec::new(),
             found: Vec::new(),
         })
+    }
+    /// Output rows collected so far.
+    pub(crate) fn len(&self) -> usize {
+        self.kinds.len()
     }
     /// Which pairs of (row, candidate) pass the condition; `None`: all.
     pub(crate) fn judge(
@@ -60,7 +66,7 @@ impl Builder {
         let (input, candidates): (Vec<u32>, Vec<u32>) = pairs.unzip();
         let count = input.len();
         let (input, candidates) = (UInt32Array::from(input), UInt32Array::from(candidates));
-        let columns = self.halves(port, rows.columns(), &input, found, &candidates)?;
+        let columns = self.halves(port, rows.columns(), &input, found, &candidates, true)?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(self.pair_schema.clone(), columns, &options)?;
         let result = condition.evaluate(&batch, eval)?;
@@ -97,14 +103,13 @@ impl Builder {
         if self.kinds.is_empty() {
             return Ok(None);
         }
-        let (input, candidates) = (UInt32Array::from(self.input.clone()), UInt32Array::from(self.found.clone()));
-        let columns = self.halves(port, rows.columns(), &input, found, &candidates)?;
+        let input = UInt32Array::from(std::mem::take(&mut self.input));
+        let candidates = UInt32Array::from(std::mem::take(&mut self.found));
+        let columns = self.halves(port, rows.columns(), &input, found, &candidates, self.projects_right)?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.kinds.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         let kinds = (!append_only).then(|| self.kinds.as_slice().into());
         self.kinds.clear();
-        self.input.clear();
-        self.found.clear();
         Ok(Some(ChangeBatch::new(batch, kinds, None)))
     }
     fn halves(
@@ -114,9 +119,10 @@ impl Builder {
         input: &UInt32Array,
         found: &[ArrayRef],
         candidates: &UInt32Array,
+        with_right: bool,
     ) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::with_capacity(self.widths[0] + self.widths[1]);
-        for half in 0..2 {
+        for half in 0..if with_right { 2 } else { 1 } {
             let (source, at) = if half == port { (rows, input) } else { (found, candidates) };
             for (i, column) in source.iter().enumerate() {
                 debug_assert!(i < self.widths[half], "a half has as many columns as its side");

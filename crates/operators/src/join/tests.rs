@@ -3,7 +3,8 @@
 use flott_core::sink::ChangelogMode;
 use flott_core::types::{Column, TypeKind};
 use flott_plan::expr::Expr;
-use flott_plan::spec::{JoinKind, OperatorSpec};
+use flott_plan::spec::OperatorSpec;
+use flott_plan::{JoinKind, JoinSpec, RegularJoinSpec};
 use flott_runtime::testing::OperatorTest;
 use proptest::prelude::*;
 
@@ -18,19 +19,14 @@ fn join(kind: JoinKind, condition: bool, mode: ChangelogMode) -> OperatorTest {
     let [left, right] = sides();
     let int = |i| Expr::column(i, TypeKind::Int.nullable());
     let less = Expr::call("<", vec![int(1), int(3)], TypeKind::Boolean.nullable());
-    let output: Vec<Column> = left.iter().chain(&right).cloned().collect();
+    let right_columns = if kind.projects_right() { right.as_slice() } else { &[] };
+    let output: Vec<Column> = left.iter().chain(right_columns).cloned().collect();
     let inputs = [left.clone(), right.clone()];
-    let spec = OperatorSpec::Join {
-        kind,
-        left_keys: vec![0],
-        right_keys: vec![0],
-        condition: condition.then_some(less),
-        left,
-        right,
-        left_mode: mode,
-        right_mode: mode,
-        ttl_ms: None,
-    };
+    let (left_keys, right_keys) = (vec![0], vec![0]);
+    let join = JoinSpec { kind, left_keys, right_keys, condition: condition.then_some(less), left, right };
+    let (left_mode, right_mode) = (mode, mode);
+    let spec = RegularJoinSpec { join, left_mode, right_mode, left_ttl_ms: None, right_ttl_ms: None };
+    let spec = OperatorSpec::Join(spec);
     verify(&spec, &inputs, &output).keys(0, &[0]).keys(1, &[0])
 }
 
@@ -66,6 +62,43 @@ fn left_join_takes_the_padded_row_back_and_brings_it_again() {
 }
 
 #[test]
+fn a_full_join_pads_both_sides() {
+    let [left, right] = sides();
+    join(JoinKind::Full, false, ChangelogMode::Retract)
+        .input(0, [rows(&left, &["+I[1, 10]"])])
+        .input(1, [rows(&right, &["+I[2, 7]", "+I[NULL, 8]"])])
+        .input(1, [rows(&right, &["+I[1, 9]"])])
+        .input(0, [rows(&left, &["-D[1, 10]", "+I[2, 20]"])])
+        .end()
+        .expect(&[
+            "+I[1, 10, NULL, NULL]",
+            "+I[NULL, NULL, 2, 7]",
+            "+I[NULL, NULL, NULL, 8]",
+            "-D[1, 10, NULL, NULL]",
+            "+I[1, 10, 1, 9]",
+            "-D[1, 10, 1, 9]",
+            "+I[NULL, NULL, 1, 9]",
+            "-D[NULL, NULL, 2, 7]",
+            "+I[2, 20, 2, 7]",
+        ]);
+}
+
+#[test]
+fn semi_and_anti_rows_turn_with_the_first_match_and_the_last() {
+    let [left, right] = sides();
+    let test = |kind| {
+        join(kind, false, ChangelogMode::Retract)
+            .input(0, [rows(&left, &["+I[1, 10]", "+I[NULL, 5]"])])
+            .input(1, [rows(&right, &["+I[1, 7]", "+I[1, 8]"])])
+            .input(1, [rows(&right, &["-D[1, 7]", "-D[1, 8]"])])
+            .input(0, [rows(&left, &["-D[1, 10]"])])
+            .end()
+    };
+    test(JoinKind::Semi).expect(&["+I[1, 10]", "-D[1, 10]"]);
+    test(JoinKind::Anti).expect(&["+I[1, 10]", "+I[NULL, 5]", "-D[1, 10]", "+I[1, 10]", "-D[1, 10]"]);
+}
+
+#[test]
 fn a_row_with_more_matches_than_a_batch_comes_out_whole() {
     let [left, right] = sides();
     let many: Vec<String> = (0..9_000).map(|v| format!("[1, {v}]")).collect();
@@ -87,15 +120,29 @@ fn text((k, v): Row) -> String {
 }
 
 /// The join by definition.
-fn model(left: &[Row], right: &[Row], outer: bool, condition: bool) -> Vec<String> {
+fn model(left: &[Row], right: &[Row], kind: JoinKind, condition: bool) -> Vec<String> {
     let mut out = Vec::new();
+    let matches = |l: &Row, r: &Row| l.0.is_some() && l.0 == r.0 && (!condition || l.1 < r.1);
+    let cells = |row: &Row| text(*row).trim_matches(['[', ']']).to_owned();
     for l in left {
-        let matches = |r: &&Row| l.0.is_some() && l.0 == r.0 && (!condition || l.1 < r.1);
-        let found: Vec<&Row> = right.iter().filter(matches).collect();
-        let (lk, rk) = (l.0.map_or("NULL".into(), |k| k.to_string()), l.0.unwrap_or(0));
-        out.extend(found.iter().map(|r| format!("+I[{lk}, {}, {rk}, {}]", l.1, r.1)));
-        if found.is_empty() && outer {
-            out.push(format!("+I[{lk}, {}, NULL, NULL]", l.1));
+        let found: Vec<&Row> = right.iter().filter(|r| matches(l, r)).collect();
+        match kind {
+            JoinKind::Semi | JoinKind::Anti => {
+                if found.is_empty() == (kind == JoinKind::Anti) {
+                    out.push(format!("+I[{}]", cells(l)));
+                }
+            }
+            _ => {
+                out.extend(found.iter().map(|r| format!("+I[{}, {}]", cells(l), cells(r))));
+                if found.is_empty() && kind.pads_right() {
+                    out.push(format!("+I[{}, NULL, NULL]", cells(l)));
+                }
+            }
+        }
+    }
+    for r in right.iter().filter(|_| kind.right_outer()) {
+        if !left.iter().any(|l| matches(l, r)) {
+            out.push(format!("+I[NULL, NULL, {}]", cells(r)));
         }
     }
     out
@@ -108,7 +155,7 @@ proptest! {
     fn agrees_with_a_naive_model(
         ops in prop::collection::vec((0..2usize, (prop::option::of(0..2i32), 0..3i32), prop::option::of(0..64usize)), 1..24),
         size in 1..5usize,
-        outer: bool,
+        kind in prop::sample::select(vec![JoinKind::Inner, JoinKind::Left, JoinKind::Full, JoinKind::Semi, JoinKind::Anti]),
         condition: bool,
     ) {
         let mut live: [Vec<Row>; 2] = Default::default();
@@ -124,7 +171,6 @@ proptest! {
             }
         }
         let columns = sides();
-        let kind = if outer { JoinKind::Left } else { JoinKind::Inner };
         let mut test = join(kind, condition, ChangelogMode::Retract).input(1, []);
         for chunk in lines.chunks(size) {
             for (port, side) in columns.iter().enumerate() {
@@ -132,7 +178,7 @@ proptest! {
                 test = test.input(port, (!part.is_empty()).then(|| rows(side, &part)));
             }
         }
-        let expected = model(&live[0], &live[1], outer, condition);
+        let expected = model(&live[0], &live[1], kind, condition);
         test.end().expect_net(&expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }

@@ -28,7 +28,7 @@ use flott_core::state::KeyBatch;
 use flott_core::time::EventTime;
 use flott_core::types::{Column, arrow_schema};
 use flott_expr::{CompiledCalc, EvalContext};
-use flott_plan::spec::{JoinKind, LookupJoinSpec};
+use flott_plan::{JoinKind, JoinSpec, LookupJoinSpec};
 
 use crate::emit::Pending;
 use crate::group_aggregate::{encode_keys, key_codec};
@@ -100,6 +100,14 @@ impl LookupJoin {
         let right = output.get(input.len()..).ok_or_else(|| Error::bug("a lookup join without output columns"))?;
         let names: Vec<String> = right.iter().map(|c| c.name.clone()).collect();
         let all: Vec<usize> = (0..right.len()).collect();
+        let pairs = JoinSpec {
+            kind: spec.kind,
+            left_keys: Vec::new(),
+            right_keys: Vec::new(),
+            condition: spec.condition.clone(),
+            left: input.to_vec(),
+            right: right.to_vec(),
+        };
         let key_fields = spec.keys.iter().map(|&k| input[k].data_type.to_field(&input[k].name));
         Ok(LookupJoin {
             options: source.options(),
@@ -110,7 +118,7 @@ impl LookupJoin {
             key_schema: Arc::new(Schema::new(key_fields.collect::<Vec<_>>())),
             calc: Arc::new(CompiledCalc::compile(None, &spec.projection, &spec.table, &names)?),
             row_codec: key_codec(right, &all)?,
-            builder: Builder::new(input, right, spec.condition.as_ref(), output)?,
+            builder: Builder::new(&pairs, output)?,
             zone: chrono_tz::UTC,
             cache: None,
             asker: None,

@@ -105,11 +105,12 @@ impl QueryBinder<'_> {
             J::CrossJoin(c) => (JoinKind::Inner, false, c),
             J::Left(c) | J::LeftOuter(c) => (JoinKind::Left, false, c),
             J::Right(c) | J::RightOuter(c) => (JoinKind::Left, true, c),
-            J::FullOuter(_) => {
-                let error = unsupported("FULL JOIN", at);
-                return Err(error.hint("write a LEFT JOIN and UNION ALL the rows of the right side without a match"));
+            J::FullOuter(c) => (JoinKind::Full, false, c),
+            _ => {
+                return Err(
+                    unsupported("this kind of join", at).hint("there are INNER, LEFT, RIGHT, FULL and CROSS joins")
+                );
             }
-            _ => return Err(unsupported("this kind of join", at).hint("there are INNER, LEFT and RIGHT joins")),
         };
         let right = self.factor(&join.relation)?;
         let (left_width, right_width) = (left.1.len(), right.1.len());
@@ -236,15 +237,14 @@ pub(super) fn rename(rel: &mut Rel, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The product of two relations; the condition is added by the caller. Columns of a regular join are no time attributes.
+/// The product of two relations; the condition is added by the caller. Which attributes its columns keep is settled when all
+/// conditions are known.
 fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope) {
-    let optional = kind == JoinKind::Left;
     let mut scope = left.1.join(right.1);
     let left_width = left.0.columns.len();
     for (i, c) in scope.columns.iter_mut().enumerate() {
-        c.time = None;
-        (c.window, c.attached) = (None, None);
-        c.data_type.nullable |= optional && i >= left_width;
+        c.window = None;
+        c.data_type.nullable |= if i < left_width { kind.right_outer() } else { kind.pads_right() };
         debug_assert!(c.data_type.kind != TypeKind::Null || c.data_type.nullable, "NULL is nullable");
     }
     let columns = scope.columns.clone();

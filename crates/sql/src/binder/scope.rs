@@ -34,6 +34,13 @@ impl Scope {
         self
     }
 
+    /// Takes over which columns of the relation are still attributes.
+    pub(crate) fn take_attributes(&mut self, rel: &Rel) {
+        for (c, from) in self.columns.iter_mut().zip(&rel.columns) {
+            (c.time, c.window, c.attached) = (from.time, from.window, from.attached);
+        }
+    }
+
     /// Number of columns.
     pub(crate) fn len(&self) -> usize {
         self.columns.len()

@@ -18,8 +18,9 @@ use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
 use super::scope::Scope;
 use super::window::{LegacyWindow, is_window_function};
 use crate::diag::{place, position, suggestion, unsupported};
+use crate::planner::joins::settle;
 use crate::planner::optimise::column_type;
-use crate::planner::rel::{Rel, RelColumn, RelNode};
+use crate::planner::rel::{Rel, RelColumn, RelNode, conjuncts};
 
 /// One bound column of the SELECT list.
 struct Item {
@@ -34,7 +35,7 @@ impl QueryBinder<'_> {
         refuse_unsupported(select)?;
         let hints = self.read_hints(&select.optimizer_hints, position(select.span()))?;
         let outer = std::mem::replace(&mut self.lookup_hints, hints);
-        let (mut rel, scope) = if select.from.is_empty() {
+        let (mut rel, mut scope) = if select.from.is_empty() {
             let zero = Expr::literal(Literal::Int(0), TypeKind::Int.not_null());
             let node = RelNode::Values { rows: vec![vec![zero.clone()]] };
             (Rel { node, columns: vec![RelColumn::new("ZERO", zero.data_type)] }, Scope::default())
@@ -43,8 +44,12 @@ impl QueryBinder<'_> {
         };
         self.refuse_unused()?;
         self.lookup_hints = outer;
-        if let Some(condition) = &select.selection {
-            rel = rel.filter(ExprBinder::new(&scope, "WHERE").bind_condition(condition)?);
+        let condition =
+            select.selection.as_ref().map(|e| ExprBinder::new(&scope, "WHERE").bind_condition(e)).transpose()?;
+        rel = settle(rel, condition.clone().into_iter().flat_map(conjuncts).collect());
+        scope.take_attributes(&rel);
+        if let Some(condition) = condition {
+            rel = rel.filter(condition);
         }
         let grouping = match &select.group_by {
             GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => exprs.as_slice(),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use flott_core::types::TypeKind;
 use flott_plan::spec::{AggregateFunction, SortKey, WindowKind, WindowProperty};
-use flott_plan::{Expr, ExprKind, JoinKind, Literal, Partitioner};
+use flott_plan::{Expr, ExprKind, Literal, Partitioner};
 
 use super::over;
 use super::physical::Phys;
@@ -62,13 +62,11 @@ pub(crate) fn describe(rel: &Rel) -> String {
             format!("GroupAggregate({by}select=[{}])", aggregated(group, aggregates, input, std::iter::empty()))
         }
         RelNode::Join { left, right, kind, keys, condition } => {
-            let kind = match kind {
-                JoinKind::Inner => "InnerJoin",
-                JoinKind::Left => "LeftOuterJoin",
-            };
+            let kind = kind.name();
+            let both: Vec<RelColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
             let mut parts: Vec<String> =
                 keys.iter().map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name)).collect();
-            parts.extend(condition.iter().map(|c| expr(c, &rel.columns)));
+            parts.extend(condition.iter().map(|c| expr(c, &both)));
             let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
             format!("Join(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
@@ -86,7 +84,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
 
 fn lookup_text(rel: &Rel, input: &[RelColumn]) -> String {
     let RelNode::LookupJoin { table, kind, keys, condition, options, .. } = &rel.node else { return String::new() };
-    let kind = if *kind == JoinKind::Inner { "InnerJoin" } else { "LeftOuterJoin" };
+    let kind = kind.name();
     let on: Vec<String> =
         keys.iter().map(|(i, field)| format!("{}={}", table.columns[*field].name, input[*i].name)).collect();
     let mut text = format!(

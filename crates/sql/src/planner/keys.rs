@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flott_core::types::TypeKind;
-use flott_plan::{Expr, ExprKind};
+use flott_plan::{Expr, ExprKind, JoinKind};
 
 use super::rel::{Rel, RelNode};
 
@@ -35,14 +35,18 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
             properties.iter().enumerate().map(|(i, _)| (0..group.len()).chain([first + i]).collect()).collect()
         }
         RelNode::Aggregate { group, .. } => vec![(0..group.len()).collect()],
-        RelNode::Join { left, right, keys, .. } => {
+        RelNode::Join { left, kind: JoinKind::Semi | JoinKind::Anti, .. } => upsert_keys(left),
+        RelNode::Join { left, right, keys, kind, .. } => {
             let width = left.columns.len();
             let (left_keys, right_keys) = (upsert_keys(left), upsert_keys(right));
             let on: (Key, Key) = keys.iter().copied().unzip();
             let mut out: Vec<Key> = Vec::new();
-            // A side with one match at most per row of the other adds no rows.
-            if right_keys.iter().any(|k| k.is_subset(&on.1)) {
+            // A side with one match at most per row of the other adds no rows; padding has no key.
+            if *kind != JoinKind::Full && right_keys.iter().any(|k| k.is_subset(&on.1)) {
                 out.extend(left_keys.iter().cloned());
+            }
+            if *kind == JoinKind::Inner && left_keys.iter().any(|k| k.is_subset(&on.0)) {
+                out.extend(right_keys.iter().map(|k| k.iter().map(|c| c + width).collect()));
             }
             for l in &left_keys {
                 out.extend(right_keys.iter().map(|r| l.iter().copied().chain(r.iter().map(|c| c + width)).collect()));

@@ -3,6 +3,7 @@
 pub(crate) mod explain;
 pub(crate) mod graph;
 pub(crate) mod insert;
+pub(crate) mod joins;
 pub(crate) mod keyed;
 pub(crate) mod keys;
 pub(crate) mod lookup;

@@ -211,18 +211,23 @@ fn push_join(
     columns: Vec<RelColumn>,
     filters: Vec<Expr>,
 ) -> Rel {
-    let inner = kind == JoinKind::Inner;
     let (mut left, mut right) = (Side::new(left), Side::new(right));
     let (left_width, right_width) = (left.width, right.width);
     let shift = |e: &Expr| e.replace_columns(&|i| Expr::column(i - left_width, column_type(e, i)));
     let on_left = |e: &Expr| used_columns([e]).iter().all(|&i| i < left_width);
     let on_right = |e: &Expr| used_columns([e]).iter().all(|&i| i >= left_width);
+    let filters: Vec<Expr> = filters.into_iter().flat_map(conjuncts).collect();
+    let kind = match kind {
+        JoinKind::Left if filters.iter().any(|f| rejects_null(f, left_width)) => JoinKind::Inner,
+        kind => kind,
+    };
+    let inner = kind == JoinKind::Inner;
     let mut on: Vec<Expr> = condition.into_iter().flat_map(conjuncts).collect();
     let mut up = Vec::new();
-    for f in filters.into_iter().flat_map(conjuncts) {
+    for f in filters {
         if inner {
             on.push(f);
-        } else if on_left(&f) {
+        } else if on_left(&f) && kind != JoinKind::Full {
             left.filters.push(f);
         } else {
             up.push(f);
@@ -231,9 +236,9 @@ fn push_join(
     let mut keys: Vec<(usize, usize)> = Vec::new();
     let mut rest = Vec::new();
     for c in folded(on) {
-        if inner && on_left(&c) {
+        if matches!(kind, JoinKind::Inner | JoinKind::Semi) && on_left(&c) {
             left.filters.push(c);
-        } else if on_right(&c) && !on_left(&c) {
+        } else if kind != JoinKind::Full && on_right(&c) && !on_left(&c) {
             right.filters.push(shift(&c));
         } else if let Some((l, r)) = equality(&c, left_width) {
             let key = (left.key(l), right.key(shift(&r)));
@@ -251,21 +256,48 @@ fn push_join(
     };
     let condition = and_all(rest.iter().map(moved));
     let mut joined: Vec<RelColumn> = columns[..left_width].to_vec();
-    joined.extend(left.columns[left_width..].iter().cloned());
-    joined.extend(columns[left_width..].iter().cloned());
-    joined.extend(right.columns[right_width..].iter().cloned().map(|mut c| {
-        c.data_type.nullable |= !inner;
+    joined.extend(left.columns[left_width..].iter().cloned().map(|mut c| {
+        c.data_type.nullable |= kind == JoinKind::Full;
         c
     }));
+    if kind.projects_right() {
+        joined.extend(columns[left_width..].iter().cloned());
+        joined.extend(right.columns[right_width..].iter().cloned().map(|mut c| {
+            c.data_type.nullable |= kind.pads_right();
+            c
+        }));
+    }
     let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition };
     let mut rel = Rel { node, columns: joined };
-    if extra != (0, 0) {
+    if rel.columns.len() != columns.len() {
         let right_start = left_width + extra.0;
-        let visible: Vec<usize> = (0..left_width).chain(right_start..right_start + right_width).collect();
+        let right = if kind.projects_right() { right_start..right_start + right_width } else { 0..0 };
+        let visible: Vec<usize> = (0..left_width).chain(right).collect();
         rel = rel.select(&visible);
         rel.columns = columns;
     }
     above(rel, up)
+}
+
+/// Whether the filter passes no row whose columns from `from` on are all NULL.
+fn rejects_null(filter: &Expr, from: usize) -> bool {
+    // NULL for NULL.
+    fn strict(e: &Expr, from: usize) -> bool {
+        match &e.kind {
+            ExprKind::Column(i) => *i >= from,
+            ExprKind::Cast { input, .. } => strict(input, from),
+            ExprKind::Call { function, args } => {
+                matches!(function.as_str(), "=" | "<>" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "LIKE")
+                    && args.iter().any(|a| strict(a, from))
+            }
+            _ => false,
+        }
+    }
+    match &filter.kind {
+        ExprKind::Call { function, args } if function == "IS NOT NULL" => args.iter().any(|a| strict(a, from)),
+        ExprKind::Call { .. } => strict(filter, from),
+        _ => false,
+    }
 }
 
 /// The sides of `l = r`, one over left columns only, the other over right ones only.

@@ -6,7 +6,7 @@ use flott_core::config::{Configuration, keys};
 use flott_core::sink::ChangelogMode;
 use flott_core::{Error, Result};
 use flott_plan::spec::{AggregateCall, OperatorSpec, WindowKind, WindowSpec};
-use flott_plan::{Expr, JoinKind, Partitioner};
+use flott_plan::{Expr, Partitioner};
 
 use super::explain;
 use super::keyed::LookupParts;
@@ -44,7 +44,7 @@ impl Changes {
         let kinds: Vec<&str> = kinds.into_iter().filter(|k| k.0).map(|k| k.1).collect();
         format!("[{}]", kinds.join(","))
     }
-    fn union(self, other: Changes) -> Changes {
+    pub(super) fn union(self, other: Changes) -> Changes {
         Changes {
             update_before: self.update_before || other.update_before,
             update_after: self.update_after || other.update_after,
@@ -139,7 +139,7 @@ impl PhysicalPlanner<'_> {
             RelNode::Aggregate { input, group, aggregates } => {
                 self.aggregate(rel, (input, group, aggregates), update_before, text)
             }
-            RelNode::Join { .. } => self.join(rel, text),
+            RelNode::Join { .. } => self.join(rel),
             RelNode::Union { inputs } => self.union(rel, inputs, update_before, text),
             RelNode::Sort { .. } => self.sort(rel),
         }
@@ -207,34 +207,6 @@ impl PhysicalPlanner<'_> {
         };
         let inputs = inputs.into_iter().map(|p| (p, Partitioner::Forward)).collect();
         Ok(Phys { kind: PhysKind::Spec(OperatorSpec::Union), inputs, columns, changes, parallelism, text })
-    }
-
-    fn join(&self, rel: &Rel, text: String) -> Result<Phys> {
-        let RelNode::Join { left, right, kind, keys, condition } = &rel.node else {
-            return Err(Error::bug("not a join"));
-        };
-        let (left, right) = (self.build(left, true)?, self.build(right, true)?);
-        let left_keys: Vec<usize> = keys.iter().map(|k| k.0).collect();
-        let right_keys: Vec<usize> = keys.iter().map(|k| k.1).collect();
-        let changes = match kind {
-            JoinKind::Inner => left.changes.union(right.changes),
-            JoinKind::Left => Changes::ALL,
-        };
-        let spec = OperatorSpec::Join {
-            kind: *kind,
-            left_keys: left_keys.clone(),
-            right_keys: right_keys.clone(),
-            condition: condition.clone(),
-            left: plan_columns(&left.columns),
-            right: plan_columns(&right.columns),
-            left_mode: left.changes.mode(),
-            right_mode: right.changes.mode(),
-            ttl_ms: self.ttl_ms(),
-        };
-        let (left_partitioner, parallelism) = keyed(left_keys);
-        let (right_partitioner, _) = keyed(right_keys);
-        let inputs = vec![(left, left_partitioner), (right, right_partitioner)];
-        Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns: rel.columns.clone(), changes, parallelism, text })
     }
 
     fn window_spec(&self, window: &Window) -> WindowSpec {

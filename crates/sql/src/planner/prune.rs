@@ -199,12 +199,15 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
         .map(|i| if i < left_width { left.map[i] } else { right.map[i - left_width].map(|r| new_left + r) })
         .collect();
     // What the inputs kept of their own accord has no column in the old relation.
-    let optional = kind == flott_plan::JoinKind::Left;
-    let mut out = left.rel.columns.clone();
-    out.extend(right.rel.columns.iter().cloned().map(|mut c| {
-        c.data_type.nullable |= optional;
+    let padded = |c: &RelColumn, padded: bool| {
+        let mut c = c.clone();
+        c.data_type.nullable |= padded;
         c
-    }));
+    };
+    let mut out: Vec<RelColumn> = left.rel.columns.iter().map(|c| padded(c, kind.right_outer())).collect();
+    if kind.projects_right() {
+        out.extend(right.rel.columns.iter().map(|c| padded(c, kind.pads_right())));
+    }
     for c in &mut out {
         (c.time, c.window, c.attached) = (None, None, None);
     }
