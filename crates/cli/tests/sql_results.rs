@@ -289,11 +289,15 @@ flink_files!(
     functions_nested,
     functions_string,
     functions_time,
+    interval_joins,
     joins,
     over,
     over_and_rank,
+    subqueries,
     tables,
+    temporal_joins,
     top_n,
+    window_joins,
     windows,
 );
 

@@ -10,6 +10,7 @@ mod keyed;
 mod lookup;
 mod over;
 mod rank;
+mod repeat;
 mod simple;
 mod sort_limit;
 mod source_transform;
@@ -63,7 +64,8 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
         OperatorSpec::Join(spec) => Box::new(join::Join::new(spec, output)?),
         OperatorSpec::IntervalJoin(spec) => Box::new(join::IntervalJoin::new(spec, output)?),
         OperatorSpec::WindowJoin(spec) => Box::new(join::WindowJoin::new(spec, output)?),
-        OperatorSpec::TemporalJoin(_) => return Err(Error::bug("not built")),
+        OperatorSpec::TemporalJoin(spec) => Box::new(join::TemporalJoin::new(spec, output)?),
+        OperatorSpec::Repeat { count } => Box::new(repeat::Repeat::new(*count, output)),
         OperatorSpec::Union => Box::new(simple::Union),
         OperatorSpec::SortLimit { keys, offset, limit, columns } => {
             Box::new(sort_limit::SortLimit::new(keys, *offset, *limit, columns)?)

@@ -193,6 +193,7 @@ fn kind_name(kind: &NodeKind) -> String {
             S::IntervalJoin(_) => "interval-join",
             S::WindowJoin(_) => "window-join",
             S::TemporalJoin(_) => "temporal-join",
+            S::Repeat { .. } => "repeat",
             S::Union => "union",
             S::SortLimit { .. } => "sort-limit",
             S::OverAggregate(_) => "over-aggregate",

@@ -4,15 +4,15 @@
 
 pub mod expr;
 pub mod job_graph;
-pub mod over;
 pub mod joins;
+pub mod over;
 pub mod spec;
 pub mod stream_graph;
 
 pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
-pub use over::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, TemporalSortSpec};
 pub use joins::{IntervalJoinSpec, JoinKind, JoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
+pub use over::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, TemporalSortSpec};
 pub use spec::{
     AggregateCall, AggregateFunction, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec, SortKey,
     SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,

@@ -5,9 +5,9 @@ use flott_core::types::{Column, DataType};
 use serde::{Deserialize, Serialize};
 
 use crate::expr::Expr;
-use crate::over::{OverSpec, TemporalSortSpec};
 pub use crate::joins::JoinKind;
 use crate::joins::{IntervalJoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
+use crate::over::{OverSpec, TemporalSortSpec};
 
 /// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,11 @@ pub enum OperatorSpec {
     WindowJoin(WindowJoinSpec),
     /// Join with the version of a table at the row's time.
     TemporalJoin(TemporalJoinSpec),
+    /// Each row as often as a BIGINT column says. Output: the other columns.
+    Repeat {
+        /// The column, the last one.
+        count: usize,
+    },
     /// UNION ALL of two or more inputs with equal columns.
     Union,
     /// ORDER BY / LIMIT of a bounded input: emits at the end of data. Takes changelogs, emits append.

@@ -222,12 +222,12 @@ impl IntervalJoin {
 
     /// Judges a batch of candidates.
     fn judge(&mut self, work: &mut Work, ctx: &mut OperatorContext) -> Result<()> {
+        let eval = EvalContext::of(ctx, self.zone);
         let other = &self.sides[1 - work.port];
         let upto = work.pairs.len().min(work.next_pair + TARGET_BATCH_ROWS);
         let pairs = &work.pairs[work.next_pair..upto];
         let table = other.store.table(&mut *ctx.state)?;
         let found = other.store.decode(table, pairs.iter().map(|p| p.1))?;
-        let eval = EvalContext { now_ms: ctx.clock.now_ms(), zone: self.zone };
         let numbered = pairs.iter().enumerate().map(|(i, p)| (p.0, i as u32));
         let passes = self.builder.judge(work.port, &work.batch.rows, &found, numbered, &eval)?;
         for (i, (row, slot)) in pairs.iter().enumerate() {

@@ -2,10 +2,13 @@
 //! a batch, builds output column at a time; a batch that explodes is resumable. Never keeps rows with a NULL key.
 
 mod chains;
+mod expiring;
 mod interval;
 mod output;
+mod rows;
 mod side;
 mod store;
+mod temporal;
 mod window;
 
 #[cfg(test)]
@@ -15,7 +18,7 @@ use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::sink::ChangelogMode;
-use flott_core::state::{KeyBatch, StateBackend, Ttl};
+use flott_core::state::{StateBackend, Ttl};
 use flott_core::types::Column;
 use flott_expr::EvalContext;
 use flott_plan::{JoinKind, RegularJoinSpec};
@@ -24,7 +27,9 @@ use crate::emit::Pending;
 use crate::zone::session_zone;
 pub(crate) use interval::IntervalJoin;
 pub(crate) use output::{Builder, Source};
-use side::{Counts, Side};
+use side::{Candidate, Changes, Id, Key, Side};
+use store::Keys;
+pub(crate) use temporal::TemporalJoin;
 pub(crate) use window::WindowJoin;
 
 /// Entries read from a row's matches at a time.
@@ -36,13 +41,12 @@ pub(crate) struct Join {
     /// Sides whose rows appear depending on whether they have a match: their matches are counted.
     outer: [bool; 2],
     append_only: bool,
-    ttl: [Option<Ttl>; 2],
     sides: [Side; 2],
     builder: Builder,
     zone: chrono_tz::Tz,
     work: Option<Work>,
     steps: Vec<Step>,
-    candidates: Vec<(Vec<u8>, Counts)>,
+    candidates: Vec<Candidate>,
     /// Matches so far of the row whose candidates are being judged.
     row_matches: i64,
     pending: Pending,
@@ -52,12 +56,12 @@ pub(crate) struct Join {
 struct Work {
     port: usize,
     batch: ChangeBatch,
-    keys: KeyBatch,
-    /// Rows with a NULL in a key column match nothing.
-    null_key: Vec<bool>,
+    keys: Keys,
     next_row: usize,
     /// The last match seen of `next_row`.
-    after: Option<Vec<u8>>,
+    after: Option<Id>,
+    /// Matches of the rows that are done, where they are counted.
+    matches: Vec<i64>,
 }
 
 /// What happens in order once the condition has judged the candidates.
@@ -78,10 +82,9 @@ impl Join {
             kind: join.kind,
             outer: [join.kind.left_outer(), join.kind.right_outer()],
             append_only: append && matches!(join.kind, JoinKind::Inner | JoinKind::Semi),
-            ttl: [ttl(spec.left_ttl_ms), ttl(spec.right_ttl_ms)],
             sides: [
-                Side::new("left", &join.left, &join.left_keys)?,
-                Side::new("right", &join.right, &join.right_keys)?,
+                Side::new("left", &join.left, &join.left_keys, ttl(spec.left_ttl_ms))?,
+                Side::new("right", &join.right, &join.right_keys, ttl(spec.right_ttl_ms))?,
             ],
             builder: Builder::new(join, output)?,
             zone: chrono_tz::UTC,
@@ -100,10 +103,16 @@ impl Join {
             }
             let Some(mut work) = self.work.take() else { return Ok(Progress::Done) };
             self.collect(&mut work, &mut *ctx.state)?;
-            self.judge(&work, ctx)?;
+            self.judge(&mut work, ctx)?;
             if work.next_row < work.batch.num_rows() {
                 self.work = Some(work);
+                continue;
             }
+            // Rows of one input do not meet each other: they go into state together.
+            let Work { port, batch, keys, matches, .. } = &work;
+            let (keys, null_key, max_parallelism) = (&keys.keys, keys.has_null.as_slice(), ctx.max_parallelism);
+            let changes = Changes { batch, keys, null_key, matches, max_parallelism };
+            self.sides[*port].apply(&changes, &mut *ctx.state)?;
         }
     }
 
@@ -112,14 +121,13 @@ impl Join {
         let other = &self.sides[1 - work.port];
         while work.next_row < work.batch.num_rows() && self.candidates.len() < TARGET_BATCH_ROWS {
             let row = work.next_row;
-            if !work.null_key[row] {
-                let (group, key) = (work.keys.groups[row], work.keys.key(row));
+            if !work.keys.has_null[row] {
                 let first = self.candidates.len();
-                let more =
-                    other.matches(group, key, work.after.as_deref(), SCAN_ENTRIES, &mut self.candidates, state)?;
+                let found = &mut self.candidates;
+                let more = other.matches(work.key(row), work.after.as_ref(), SCAN_ENTRIES, found, state)?;
                 self.steps.extend((first..self.candidates.len()).map(|candidate| Step::Pair { row, candidate }));
                 if more {
-                    work.after = self.candidates.last().map(|c| c.0.clone());
+                    work.after = self.candidates.last().map(|c| c.id.clone());
                     continue;
                 }
             }
@@ -135,9 +143,9 @@ impl Join {
     }
 
     /// Judges the candidates and does what follows, in order.
-    fn judge(&mut self, work: &Work, ctx: &mut OperatorContext) -> Result<()> {
+    fn judge(&mut self, work: &mut Work, ctx: &mut OperatorContext) -> Result<()> {
         let other = &self.sides[1 - work.port];
-        let found = other.decode(self.candidates.iter().map(|c| c.0.as_slice()))?;
+        let found = other.decode(&self.candidates, &mut *ctx.state)?;
         let pairs = self.steps.iter().filter_map(|s| match s {
             Step::Pair { row, candidate } => Some((*row as u32, *candidate as u32)),
             Step::End { .. } => None,
@@ -153,7 +161,7 @@ impl Join {
                     }
                     nth += 1;
                 }
-                Step::End { row } => self.ended(work, row, &mut *ctx.state)?,
+                Step::End { row } => self.ended(work, row),
             }
         }
         if let Some(batch) = self.builder.build(work.port, &work.batch.rows, &found, self.append_only)? {
@@ -179,7 +187,7 @@ impl Join {
         let kind = self.kind(work, row);
         let (input, found) = (Source::Input(row as u32), Source::Found(candidate as u32));
         let other = 1 - work.port;
-        let known = &self.candidates[candidate].1;
+        let known = &self.candidates[candidate].counts;
         self.row_matches += known.rows;
         if !self.outer[other] {
             if self.kind.projects_right() {
@@ -187,10 +195,9 @@ impl Join {
             }
             return Ok(());
         }
-        let (group, key) = (work.keys.groups[row], work.keys.key(row));
-        let entry = &self.candidates[candidate].0;
+        let (key, id) = (work.key(row), &self.candidates[candidate].id);
         // An earlier row of the batch may have changed it.
-        let Some(mut counts) = self.sides[other].get(group, key, entry, state)? else { return Ok(()) };
+        let Some(mut counts) = self.sides[other].get(key, id, state)? else { return Ok(()) };
         let before = counts.matches;
         counts.matches = if kind.is_add() { before + 1 } else { (before - 1).max(0) };
         let turns = (before == 0) != (counts.matches == 0);
@@ -209,40 +216,43 @@ impl Join {
         if turns && !kind.is_add() {
             self.builder.push(alone, found, Source::Null, counts.rows);
         }
-        self.sides[other].put(group, key, entry, counts, state)
+        self.sides[other].put(key, id, counts, state)
     }
 
-    /// All matches of a row are known: it goes into state, and may appear alone.
-    fn ended(&mut self, work: &Work, row: usize, state: &mut dyn StateBackend) -> Result<()> {
+    /// All matches of a row are known: it may appear alone.
+    fn ended(&mut self, work: &mut Work, row: usize) {
         let matches = std::mem::take(&mut self.row_matches);
-        let kind = self.kind(work, row);
-        let outer = self.outer[work.port];
-        if outer && (matches > 0) == (self.kind == JoinKind::Semi) {
+        if !self.outer[work.port] {
+            return;
+        }
+        if (matches > 0) == (self.kind == JoinKind::Semi) {
+            let kind = self.kind(work, row);
             self.builder.push(kind, Source::Input(row as u32), Source::Null, 1);
         }
-        if work.null_key[row] {
-            return Ok(());
-        }
-        let (group, key) = (work.keys.groups[row], work.keys.key(row));
-        let matches = if outer { matches } else { 0 };
-        self.sides[work.port].change(group, key, &work.batch.rows, row, kind.is_add(), matches, state)
+        work.matches.push(matches);
+    }
+}
+
+impl Work {
+    fn key(&self, row: usize) -> Key<'_> {
+        let keys = &self.keys.keys;
+        Key { group: keys.groups[row], hash: keys.hashes[row], bytes: keys.key(row) }
     }
 }
 
 impl Operator for Join {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         self.zone = session_zone(&ctx.config)?;
-        for (side, ttl) in self.sides.iter_mut().zip(self.ttl) {
-            side.open(ttl, &mut *ctx.state)?;
+        for side in &mut self.sides {
+            side.open(&mut *ctx.state)?;
         }
         Ok(OperatorProperties::default())
     }
 
     fn process(&mut self, port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         let side = self.sides.get(port).ok_or_else(|| Error::bug(format!("a join has no input {port}")))?;
-        let mut keys = KeyBatch::default();
-        let null_key = side.encode(&batch.rows, ctx.max_parallelism, &mut keys)?;
-        self.work = Some(Work { port, batch, keys, null_key, next_row: 0, after: None });
+        let keys = side.keys(&batch.rows, ctx.max_parallelism)?;
+        self.work = Some(Work { port, batch, keys, next_row: 0, after: None, matches: Vec::new() });
         self.run(ctx)
     }
 

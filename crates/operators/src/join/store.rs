@@ -114,14 +114,7 @@ impl Store {
     }
     /// Keys of a batch of this side.
     pub(crate) fn keys(&self, rows: &RecordBatch, max_parallelism: u32) -> Result<Keys> {
-        let columns: Vec<ArrayRef> = self.keys.iter().map(|&k| rows.column(k).clone()).collect();
-        let mut keys = KeyBatch::default();
-        encode_keys(&self.key_codec, &columns, rows.num_rows(), max_parallelism, &mut keys)?;
-        let mut has_null = vec![false; rows.num_rows()];
-        for column in columns.iter().filter(|c| c.null_count() > 0) {
-            has_null.iter_mut().enumerate().for_each(|(i, n)| *n |= column.is_null(i));
-        }
-        Ok(Keys { keys, has_null })
+        keys_of(&self.key_codec, &self.keys, rows, max_parallelism)
     }
     /// Stores rows; `set` completes what is known of each. The entry of each, in order.
     pub(crate) fn insert(
@@ -148,7 +141,14 @@ impl Store {
         });
         Ok(slots)
     }
-    fn entries(&self, rows: &RecordBatch, keys: &KeyBatch, of: &[usize], max_parallelism: u32) -> Result<KeyBatch> {
+    /// The entries of rows, in the key groups of their keys.
+    pub(crate) fn entries(
+        &self,
+        rows: &RecordBatch,
+        keys: &KeyBatch,
+        of: &[usize],
+        max_parallelism: u32,
+    ) -> Result<KeyBatch> {
         let order = self.keys.iter().chain(&self.rest);
         let columns: Vec<ArrayRef> = order.map(|&c| rows.column(c).clone()).collect();
         let (mut offsets, mut bytes) = (Vec::new(), Vec::new());
@@ -166,10 +166,14 @@ impl Store {
         }
         Ok(entries)
     }
+    /// The columns of entries.
+    pub(crate) fn decode_entries<'a>(&self, entries: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let columns = self.entry_codec.decode(entries)?;
+        Ok(self.places.iter().map(|&p| columns[p].clone()).collect())
+    }
     /// The columns of stored rows.
     pub(crate) fn decode(&self, table: &dyn RowTable, slots: impl Iterator<Item = Slot>) -> Result<Vec<ArrayRef>> {
-        let entries = self.entry_codec.decode(slots.map(|s| table.key(s)))?;
-        Ok(self.places.iter().map(|&p| entries[p].clone()).collect())
+        self.decode_entries(slots.map(|s| table.key(s)))
     }
     /// The columns without rows.
     pub(crate) fn nothing(&self) -> Vec<ArrayRef> {
@@ -181,6 +185,18 @@ impl Store {
         let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
         Ok(RecordBatch::try_new_with_options(self.columns.clone(), columns, &options)?)
     }
+}
+
+/// The keys of a batch by its columns `key`.
+pub(crate) fn keys_of(codec: &RowCodec, key: &[usize], rows: &RecordBatch, max_parallelism: u32) -> Result<Keys> {
+    let columns: Vec<ArrayRef> = key.iter().map(|&k| rows.column(k).clone()).collect();
+    let mut keys = KeyBatch::default();
+    encode_keys(codec, &columns, rows.num_rows(), max_parallelism, &mut keys)?;
+    let mut has_null = vec![false; rows.num_rows()];
+    for column in columns.iter().filter(|c| c.null_count() > 0) {
+        has_null.iter_mut().enumerate().for_each(|(i, n)| *n |= column.is_null(i));
+    }
+    Ok(Keys { keys, has_null })
 }
 
 /// The key bytes of an entry.

@@ -208,7 +208,7 @@ impl WindowJoin {
         let upto = firing.pairs.len().min(firing.next_pair + TARGET_BATCH_ROWS);
         let pairs = firing.pairs[firing.next_pair..upto].to_vec();
         firing.next_pair = upto;
-        let eval = EvalContext { now_ms: ctx.clock.now_ms(), zone: self.zone };
+        let eval = EvalContext::of(ctx, self.zone);
         let passes = self.builder.judge(0, &rows, &firing.right_columns, pairs.iter().copied(), &eval)?;
         for (i, (l, r)) in pairs.iter().enumerate() {
             if passes.as_ref().is_some_and(|p| !p.value(i)) {

@@ -163,14 +163,11 @@ impl<'a> ExprBinder<'a> {
                 parts.extend(overlay_for.as_deref());
                 self.call("OVERLAY", &parts)
             }
+            SqlExpr::Exists { subquery, negated } => negate_if(*negated, self.subquery(subquery, e)?),
+            SqlExpr::Subquery(query) => self.subquery(query, e),
             SqlExpr::InSubquery { .. } => {
-                Err(unsupported("IN (SELECT …)", span_position(e)).hint("write it as a JOIN with SELECT DISTINCT"))
-            }
-            SqlExpr::Exists { .. } => {
-                Err(unsupported("EXISTS (SELECT …)", span_position(e)).hint("write it as a JOIN"))
-            }
-            SqlExpr::Subquery(_) => {
-                Err(unsupported("a subquery as a value", span_position(e)).hint("write it as a JOIN"))
+                let error = unsupported(&format!("IN (SELECT …) in {}", self.place), span_position(e));
+                Err(error.hint("it may stand in WHERE, joined by AND; or write a JOIN with SELECT DISTINCT"))
             }
             SqlExpr::Array(_) | SqlExpr::Map(_) | SqlExpr::Tuple(_) | SqlExpr::Struct { .. } => {
                 Err(unsupported("building an ARRAY, MAP or ROW value", span_position(e)))
@@ -198,6 +195,15 @@ impl<'a> ExprBinder<'a> {
             }
         }
         self.scope.resolve(parts)
+    }
+
+    /// The column that stands for a subquery.
+    fn subquery(&self, query: &sqlparser::ast::Query, e: &SqlExpr) -> Result<Expr> {
+        let known = self.scope.subqueries.iter().find(|(q, _)| *q == super::subquery::identity(query));
+        known.map(|(_, column)| self.scope.column(*column)).ok_or_else(|| {
+            unsupported(&format!("a subquery in {}", self.place), span_position(e))
+                .hint("it may stand in WHERE, in the SELECT list and in HAVING; or write it as a JOIN")
+        })
     }
 
     fn call(&mut self, name: &str, args: &[&SqlExpr]) -> Result<Expr> {

@@ -121,35 +121,25 @@ impl QueryBinder<'_> {
         } else {
             (0..left_width + right_width).collect()
         };
+        let place = |i: usize| order.iter().position(|o| *o == i);
         let visible = Scope {
             columns: order.iter().map(|&i| scope.columns[i].clone()).collect(),
             qualifiers: order.iter().map(|&i| scope.qualifiers[i].clone()).collect(),
+            star: scope.star.as_ref().map(|s| star_in_order(s, left_width, swap, &place)),
+            ..Scope::default()
         };
-        let on = self.join_condition(constraint, &visible, left_width, at)?;
+        let shared = super::using::shared(constraint, &visible, left_width, at)?;
+        let on = match &shared {
+            Some(shared) => super::using::condition(&visible, shared)?,
+            None => join_condition(constraint, &visible)?,
+        };
         if let RelNode::Join { condition, .. } = &mut rel.node {
             *condition = on.map(|e| e.replace_columns(&|i| scope.column(order[i])));
         }
         let rel = if swap { rel.select(&order) } else { rel };
-        Ok((rel, visible))
-    }
-
-    fn join_condition(
-        &mut self,
-        constraint: &JoinConstraint,
-        visible: &Scope,
-        left_width: usize,
-        at: Option<flott_core::error::Position>,
-    ) -> Result<Option<Expr>> {
-        match constraint {
-            JoinConstraint::On(e) => ExprBinder::new(visible, "ON").bind_condition(e).map(Some),
-            JoinConstraint::None => Ok(None),
-            JoinConstraint::Using(names) => {
-                let _ = left_width;
-                let first = names.first().map_or(String::new(), |n| n.to_string());
-                let hint = format!("write ON with qualified names, as in ON a.{first} = b.{first}");
-                Err(unsupported("JOIN … USING", at).hint(hint))
-            }
-            JoinConstraint::Natural => Err(unsupported("NATURAL JOIN", at).hint("write ON with the columns to match")),
+        match shared {
+            Some(shared) => super::using::merged(rel, visible, &shared, (kind, swap)),
+            None => Ok((rel, visible)),
         }
     }
 
@@ -196,6 +186,28 @@ impl QueryBinder<'_> {
     }
 }
 
+fn join_condition(constraint: &JoinConstraint, visible: &Scope) -> Result<Option<Expr>> {
+    match constraint {
+        JoinConstraint::On(e) => ExprBinder::new(visible, "ON").bind_condition(e).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The columns of `*` where the sides may have changed places: left ones first.
+fn star_in_order(
+    star: &[usize],
+    left_width: usize,
+    right_first: bool,
+    place: &dyn Fn(usize) -> Option<usize>,
+) -> Vec<usize> {
+    let mut out: Vec<usize> = star.iter().filter_map(|i| place(*i)).collect();
+    if right_first {
+        out =
+            out.iter().filter(|i| **i < left_width).chain(out.iter().filter(|i| **i >= left_width)).copied().collect();
+    }
+    out
+}
+
 fn function(name: &ObjectName, args: FunctionArguments) -> Function {
     Function {
         name: name.clone(),
@@ -239,7 +251,7 @@ pub(super) fn rename(rel: &mut Rel, names: &[&str]) -> Result<()> {
 
 /// The product of two relations; the condition is added by the caller. Which attributes its columns keep is settled when all
 /// conditions are known.
-fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope) {
+pub(super) fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope) {
     let mut scope = left.1.join(right.1);
     let left_width = left.0.columns.len();
     for (i, c) in scope.columns.iter_mut().enumerate() {
@@ -248,8 +260,8 @@ fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope
         debug_assert!(c.data_type.kind != TypeKind::Null || c.data_type.nullable, "NULL is nullable");
     }
     let columns = scope.columns.clone();
-    let node =
-        RelNode::Join { left: Box::new(left.0), right: Box::new(right.0), kind, keys: Vec::new(), condition: None };
+    let (left, right) = (Box::new(left.0), Box::new(right.0));
+    let node = RelNode::Join { left, right, kind, keys: Vec::new(), condition: None, as_of: None };
     (Rel { node, columns }, scope)
 }
 

@@ -78,6 +78,18 @@ pub(crate) fn has_aggregate(e: &SqlExpr) -> bool {
     }
 }
 
+/// Direct parts of an expression.
+pub(crate) fn parts(e: &SqlExpr) -> Vec<&SqlExpr> {
+    match e {
+        SqlExpr::Function(f) => {
+            let arguments = arguments(f).into_iter().flat_map(|l| l.args.iter().filter_map(arg_expr));
+            arguments.chain(over_parts(f)).collect()
+        }
+        SqlExpr::BinaryOp { left, right, .. } => vec![left, right],
+        other => children(other),
+    }
+}
+
 /// Direct parts of the forms that may stand around an aggregate.
 fn children(e: &SqlExpr) -> Vec<&SqlExpr> {
     use SqlExpr as E;

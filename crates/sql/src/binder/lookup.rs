@@ -6,12 +6,12 @@ use flott_plan::{ExprKind, JoinKind};
 use sqlparser::ast::{Expr as SqlExpr, Join, JoinConstraint, JoinOperator, Spanned, TableFactor, TableVersion};
 
 use super::expr::{ExprBinder, span_position};
-use super::from::{aliased, path, scan};
+use super::from::{aliased, cross, path, scan};
 use super::query::QueryBinder;
 use super::scope::Scope;
 use crate::catalog::CatalogObject;
 use crate::diag::{place, position, unsupported};
-use crate::planner::rel::{Rel, RelNode, TimeAttribute};
+use crate::planner::rel::{AsOf, Rel, RelNode, TimeAttribute};
 
 /// The time a join's right side is taken as of, if it says so.
 pub(super) fn as_of(join: &Join) -> Option<&SqlExpr> {
@@ -40,7 +40,9 @@ impl QueryBinder<'_> {
             let error = Error::user("sql.lookup-join", "a join with FOR SYSTEM_TIME AS OF needs ON");
             return Err(place(error.hint("as in ON a.id = t.id"), at));
         };
-        check_time(&left.1, time)?;
+        if let Some(left_time) = event_time(&left.1, time)? {
+            return self.temporal_join(left, join, (kind, condition), left_time);
+        }
         let table = match self.catalog.get(&path(name))? {
             CatalogObject::Table(table) => table.clone(),
             CatalogObject::View(view) => {
@@ -67,25 +69,53 @@ impl QueryBinder<'_> {
     }
 }
 
-/// The time must be a processing-time attribute of the left side.
-fn check_time(left: &Scope, time: &SqlExpr) -> Result<()> {
+impl QueryBinder<'_> {
+    /// A join with the version of a table or view at an event time of the left side.
+    fn temporal_join(
+        &mut self,
+        left: (Rel, Scope),
+        join: &Join,
+        (kind, condition): (JoinKind, &SqlExpr),
+        left_time: usize,
+    ) -> Result<(Rel, Scope)> {
+        let at = position(join.relation.span());
+        let TableFactor::Table { name, alias, .. } = &join.relation else {
+            return Err(unsupported("FOR SYSTEM_TIME AS OF behind this", at));
+        };
+        let path = path(name);
+        let right = self.table(&path)?;
+        let own = path.parts.last().cloned();
+        let (right, right_scope) = aliased(right, alias.as_ref(), own.as_deref())?;
+        let mut times = (0..right.columns.len()).filter(|&i| right.columns[i].time == Some(TimeAttribute::Rowtime));
+        let (Some(right_time), None) = (times.next(), times.next()) else {
+            let message = format!(
+                "`{path}` is joined as of an event time and has no column that says since when its rows are valid"
+            );
+            let error = Error::user("sql.temporal-join", message)
+                .hint("declare a WATERMARK for one of its columns; a view must pass it on as it is");
+            return Err(place(error, at));
+        };
+        let (mut rel, scope) = cross(left, (right, right_scope), kind);
+        let on = ExprBinder::new(&scope, "ON").bind_condition(condition)?;
+        if let RelNode::Join { condition, as_of, .. } = &mut rel.node {
+            *condition = Some(on);
+            *as_of = Some(AsOf { left_time, right_time, position: at });
+        }
+        Ok((rel, scope))
+    }
+}
+
+/// The event time that the join is as of; `None`: a processing time. It must be an attribute of the left side.
+fn event_time(left: &Scope, time: &SqlExpr) -> Result<Option<usize>> {
     let at: Option<Position> = span_position(time);
     let bound = ExprBinder::new(left, "FOR SYSTEM_TIME AS OF").bind(time)?;
-    let attribute = match bound.kind {
-        ExprKind::Column(i) => left.columns[i].time,
-        _ => None,
-    };
-    match attribute {
-        Some(TimeAttribute::Proctime) => Ok(()),
-        Some(TimeAttribute::Rowtime) => {
-            let error = unsupported("FOR SYSTEM_TIME AS OF an event time (a temporal join)", at);
-            Err(error.hint("join as of a processing time: add a column AS PROCTIME() to the left table"))
-        }
-        None => {
-            let message =
-                format!("FOR SYSTEM_TIME AS OF takes a processing-time attribute of the left table, found `{time}`");
+    match bound.kind {
+        ExprKind::Column(i) if left.columns[i].time == Some(TimeAttribute::Proctime) => Ok(None),
+        ExprKind::Column(i) if left.columns[i].time == Some(TimeAttribute::Rowtime) => Ok(Some(i)),
+        _ => {
+            let message = format!("FOR SYSTEM_TIME AS OF takes a time attribute of the left table, found `{time}`");
             let error = Error::user("sql.time-attribute", message)
-                .hint("add a column AS PROCTIME() to the left table, and pass it on as it is");
+                .hint("add a column AS PROCTIME() to the left table, or a WATERMARK, and pass the column on as it is");
             Err(place(error, at))
         }
     }

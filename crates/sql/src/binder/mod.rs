@@ -12,6 +12,9 @@ mod over_rel;
 mod query;
 mod scope;
 mod select;
+mod setops;
+mod subquery;
+mod using;
 mod window;
 
 pub(crate) use expr::ExprBinder;

@@ -55,16 +55,27 @@ impl<'a> QueryBinder<'a> {
 
     /// The relation of a query.
     pub(crate) fn query(&mut self, q: &Query) -> Result<Rel> {
+        self.enter(q)?;
+        let names = self.ctes.len();
+        let rel = self.query_inner(q);
+        self.ctes.truncate(names);
+        self.leave();
+        rel
+    }
+
+    /// One level deeper; refuses what nests too deep.
+    pub(super) fn enter(&mut self, q: &Query) -> Result<()> {
         if self.depth >= DEPTH_MAX {
             let error = Error::user("sql.too-deep", format!("the query nests deeper than {DEPTH_MAX} levels"));
             return Err(place(error, position(q.span())));
         }
         self.depth += 1;
-        let names = self.ctes.len();
-        let rel = self.query_inner(q);
-        self.ctes.truncate(names);
+        Ok(())
+    }
+
+    /// One level up again.
+    pub(super) fn leave(&mut self) {
         self.depth -= 1;
-        rel
     }
 
     fn query_inner(&mut self, q: &Query) -> Result<Rel> {
@@ -131,13 +142,19 @@ impl<'a> QueryBinder<'a> {
         Ok(Sorted { rel, visible, keys })
     }
 
-    fn set_expr(&mut self, body: &SetExpr) -> Result<Rel> {
+    pub(super) fn set_expr(&mut self, body: &SetExpr) -> Result<Rel> {
         match body {
             SetExpr::Select(select) => Ok(self.select(select, &[])?.rel),
             SetExpr::Query(q) => self.query(q),
             SetExpr::Values(values) => self.values(values),
             SetExpr::SetOperation { op: SetOperator::Union, .. } => self.union(body),
-            SetExpr::SetOperation { op, right, .. } => Err(unsupported(&op.to_string(), position(right.span()))),
+            SetExpr::SetOperation { op: SetOperator::Intersect | SetOperator::Except, .. } => {
+                self.intersect_or_except(body)
+            }
+            SetExpr::SetOperation { op, right, .. } => {
+                let error = unsupported(&op.to_string(), position(right.span()));
+                Err(error.hint("there are UNION, INTERSECT and EXCEPT"))
+            }
             SetExpr::Table(_) => {
                 Err(unsupported("TABLE t as a query", position(body.span())).hint("write SELECT * FROM t"))
             }
@@ -225,19 +242,19 @@ fn values_span(values: &Values) -> sqlparser::tokenizer::Span {
     values.rows.first().and_then(|r| r.content.first()).map_or(sqlparser::tokenizer::Span::empty(), Spanned::span)
 }
 
-fn check_widths(a: &Rel, b: &Rel, at: Option<Position>) -> Result<()> {
+pub(super) fn check_widths(a: &Rel, b: &Rel, at: Option<Position>) -> Result<()> {
     if a.columns.len() == b.columns.len() {
         return Ok(());
     }
     let error = Error::user(
         "sql.columns",
-        format!("the inputs of UNION have {} and {} columns", a.columns.len(), b.columns.len()),
+        format!("the inputs of a set operation have {} and {} columns", a.columns.len(), b.columns.len()),
     );
     Err(place(error, at))
 }
 
 /// UNION ALL with columns cast to their common types.
-fn union_all(inputs: Vec<Rel>, at: Option<Position>) -> Result<Rel> {
+pub(super) fn union_all(inputs: Vec<Rel>, at: Option<Position>) -> Result<Rel> {
     let first = inputs.first().ok_or_else(|| Error::bug("an empty UNION"))?;
     for input in &inputs {
         check_widths(first, input, at)?;
@@ -247,10 +264,12 @@ fn union_all(inputs: Vec<Rel>, at: Option<Position>) -> Result<Rel> {
         let types: Vec<DataType> = inputs.iter().map(|r| r.columns[i].data_type.clone()).collect();
         let Some(common) = common_type(&types) else {
             let found = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-            let error =
-                Error::user("sql.type", format!("column {} (`{}`) of UNION has no common type", i + 1, column.name))
-                    .detail(format!("found {found}"))
-                    .hint("CAST the columns to one type");
+            let error = Error::user(
+                "sql.type",
+                format!("column {} (`{}`) of a set operation has no common type", i + 1, column.name),
+            )
+            .detail(format!("found {found}"))
+            .hint("CAST the columns to one type");
             return Err(place(error, at));
         };
         column.data_type = DataType { kind: common.kind, nullable: types.iter().any(|t| t.nullable) };

@@ -6,13 +6,23 @@ use flott_plan::{Expr, ExprKind};
 use sqlparser::ast::Ident;
 
 use crate::diag::{place, position, suggestion};
+use crate::planner::prune::renumber;
 use crate::planner::rel::{Rel, RelColumn};
+
+/// Columns of the outer query, within a subquery: from this number on.
+pub(crate) const OUTER: usize = 1 << 40;
 
 /// Columns with their qualifiers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
     pub(crate) columns: Vec<RelColumn>,
     pub(crate) qualifiers: Vec<Option<String>>,
+    /// The columns of `*`, in order, which are also those that need no qualifier; `None`: all.
+    pub(crate) star: Option<Vec<usize>>,
+    /// Subqueries that have become columns: which subquery, which column.
+    pub(crate) subqueries: Vec<(usize, usize)>,
+    /// The scope of the query around this one, where its names may be used.
+    pub(crate) outer: Option<Box<Scope>>,
 }
 
 impl Scope {
@@ -24,11 +34,16 @@ impl Scope {
     /// Columns under one qualifier.
     pub(crate) fn columns(columns: Vec<RelColumn>, qualifier: Option<&str>) -> Self {
         let qualifiers = vec![qualifier.map(str::to_owned); columns.len()];
-        Scope { columns, qualifiers }
+        Scope { columns, qualifiers, ..Scope::default() }
     }
 
     /// Left columns, then right columns.
     pub(crate) fn join(mut self, right: Scope) -> Self {
+        let width = self.len();
+        if self.star.is_some() || right.star.is_some() {
+            let shifted = right.stars().into_iter().map(|i| i + width);
+            self.star = Some(self.stars().into_iter().chain(shifted).collect());
+        }
         self.columns.extend(right.columns);
         self.qualifiers.extend(right.qualifiers);
         self
@@ -46,6 +61,19 @@ impl Scope {
         self.columns.len()
     }
 
+    /// Numbers of the columns of `*`.
+    pub(crate) fn stars(&self) -> Vec<usize> {
+        self.star.clone().unwrap_or_else(|| (0..self.len()).collect())
+    }
+
+    /// Adds a column that stands for a subquery and has no name.
+    pub(crate) fn add_hidden(&mut self, subquery: usize, at: usize, column: &RelColumn) {
+        self.star = Some(self.stars());
+        self.columns.push(column.clone());
+        self.qualifiers.push(None);
+        self.subqueries.push((subquery, at));
+    }
+
     /// Numbers of the columns of one qualifier.
     pub(crate) fn qualified(&self, qualifier: &str) -> Vec<usize> {
         (0..self.len()).filter(|&i| self.qualifiers[i].as_deref() == Some(qualifier)).collect()
@@ -58,6 +86,17 @@ impl Scope {
 
     /// `a`, `t.a`, `t.a.field`, `a.field`: a qualifier goes before a column of the same name.
     pub(crate) fn resolve(&self, parts: &[Ident]) -> Result<Expr> {
+        let own = self.resolve_own(parts);
+        match (&own, &self.outer) {
+            (Err(e), Some(outer)) if e.code() == "sql.unknown-column" => match outer.resolve_own(parts) {
+                Ok(found) => Ok(renumber(&found, &|i| i + OUTER)),
+                Err(_) => own,
+            },
+            _ => own,
+        }
+    }
+
+    fn resolve_own(&self, parts: &[Ident]) -> Result<Expr> {
         let Some(first) = parts.first() else { return Err(Error::bug("an empty name")) };
         if let [_, second, rest @ ..] = parts {
             let of = self.qualified(&first.value);
@@ -66,7 +105,7 @@ impl Scope {
                 return fields(self.column(i), rest);
             }
         }
-        let all: Vec<usize> = (0..self.len()).collect();
+        let all: Vec<usize> = self.stars();
         if parts.len() > 1 && !self.columns.iter().any(|c| c.name == first.value) {
             let qualifiers: Vec<&str> = self.qualifiers.iter().flatten().map(String::as_str).collect();
             let mut names: Vec<&str> = qualifiers;

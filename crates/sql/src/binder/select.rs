@@ -16,11 +16,12 @@ use super::over::OverCalls;
 use super::over_rel::over_rows;
 use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
 use super::scope::Scope;
+use super::subquery::{has_subquery, split_outer, sql_conjuncts};
 use super::window::{LegacyWindow, is_window_function};
 use crate::diag::{place, position, suggestion, unsupported};
 use crate::planner::joins::settle;
 use crate::planner::optimise::column_type;
-use crate::planner::rel::{Rel, RelColumn, RelNode, conjuncts};
+use crate::planner::rel::{Rel, RelColumn, RelNode, and_all, conjuncts};
 
 /// One bound column of the SELECT list.
 struct Item {
@@ -29,12 +30,26 @@ struct Item {
     position: Option<Position>,
 }
 
+/// What FROM and WHERE of a SELECT give.
+pub(super) struct Source {
+    pub(super) rel: Rel,
+    pub(super) scope: Scope,
+    /// What WHERE says about columns of the outer query, which stand behind [`OUTER`](super::scope::OUTER).
+    pub(super) on: Vec<Expr>,
+}
+
 impl QueryBinder<'_> {
     /// A SELECT and the sort keys of its ORDER BY.
     pub(super) fn select(&mut self, select: &Select, order: &[OrderByExpr]) -> Result<Sorted> {
+        let source = self.from_where(select, None)?;
+        self.rest(select, source, Vec::new(), order)
+    }
+
+    /// FROM and WHERE; names of `outer` may be used in WHERE.
+    pub(super) fn from_where(&mut self, select: &Select, outer: Option<&Scope>) -> Result<Source> {
         refuse_unsupported(select)?;
         let hints = self.read_hints(&select.optimizer_hints, position(select.span()))?;
-        let outer = std::mem::replace(&mut self.lookup_hints, hints);
+        let hints_around = std::mem::replace(&mut self.lookup_hints, hints);
         let (mut rel, mut scope) = if select.from.is_empty() {
             let zero = Expr::literal(Literal::Int(0), TypeKind::Int.not_null());
             let node = RelNode::Values { rows: vec![vec![zero.clone()]] };
@@ -43,29 +58,74 @@ impl QueryBinder<'_> {
             self.from(&select.from)?
         };
         self.refuse_unused()?;
-        self.lookup_hints = outer;
-        let condition =
-            select.selection.as_ref().map(|e| ExprBinder::new(&scope, "WHERE").bind_condition(e)).transpose()?;
-        rel = settle(rel, condition.clone().into_iter().flat_map(conjuncts).collect());
+        self.lookup_hints = hints_around;
+        scope.outer = outer.cloned().map(|o| Box::new(Scope { outer: None, ..o }));
+        let written = select.selection.as_ref().map(sql_conjuncts).unwrap_or_default();
+        let (with_subqueries, plain): (Vec<&SqlExpr>, Vec<&SqlExpr>) =
+            written.into_iter().partition(|e| has_subquery(e));
+        let bound = plain.iter().map(|e| ExprBinder::new(&scope, "WHERE").bind_condition(e));
+        let (on, filters) = split_outer(bound.collect::<Result<Vec<_>>>()?);
+        rel = settle(rel, filters.iter().cloned().flat_map(conjuncts).collect());
         scope.take_attributes(&rel);
-        if let Some(condition) = condition {
+        if let Some(condition) = and_all(filters) {
             rel = rel.filter(condition);
         }
+        let mut source = Source { rel, scope, on };
+        for e in with_subqueries {
+            source = self.where_subquery(e, source)?;
+        }
+        source.scope.outer = None;
+        Ok(source)
+    }
+
+    /// A conjunct of WHERE with subqueries in it.
+    fn where_subquery(&mut self, e: &SqlExpr, source: Source) -> Result<Source> {
+        let (source, done) = self.predicate(e, source)?;
+        if done {
+            return Ok(source);
+        }
+        let mut source = self.attach(e, source)?;
+        let bound = ExprBinder::new(&source.scope, "WHERE").bind_condition(e)?;
+        let (on, filters) = split_outer(vec![bound]);
+        source.on.extend(on);
+        if let Some(condition) = and_all(filters) {
+            source.rel = source.rel.filter(condition);
+        }
+        Ok(source)
+    }
+
+    /// What follows FROM and WHERE. `extra` is given behind what is selected: one row per value of it, beside aggregates.
+    pub(super) fn rest(
+        &mut self,
+        select: &Select,
+        mut source: Source,
+        extra: Vec<Expr>,
+        order: &[OrderByExpr],
+    ) -> Result<Sorted> {
+        let hidden = source.scope.len()..;
+        for e in select.projection.iter().filter_map(item_expr).chain(&select.having) {
+            source = self.attach(e, source)?;
+        }
+        let Source { rel, scope, .. } = source;
+        let hidden: Vec<Expr> = (hidden.start..scope.len()).map(|i| scope.column(i)).collect();
         let grouping = match &select.group_by {
             GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => exprs.as_slice(),
             other => return Err(unsupported("this form of GROUP BY", position(other.span()))),
         };
+        let has_extra = !extra.is_empty();
         let aggregates = !grouping.is_empty()
             || select.having.is_some()
             || select.projection.iter().filter_map(item_expr).any(has_aggregate)
             || select.qualify.as_ref().is_some_and(has_aggregate);
         let sorted = if aggregates {
-            self.aggregated(rel, &scope, select, grouping, order)?
+            let keys = Keys { grouping, extra, hidden };
+            self.aggregated(rel, &scope, select, keys, order)?
         } else {
             let mut over = OverCalls::new(&select.named_window);
             let items = select_items(&scope, &select.projection, None, &mut over)?;
-            let (extra, keys) = sort_items(&scope, &items, order, None)?;
+            let (sorted, keys) = sort_items(&scope, &items, order, None)?;
             let visible = items.len();
+            let extra = extra.into_iter().map(extra_item).chain(sorted);
             let qualify = qualify_item(&scope, select, &items, None, &mut over)?;
             let items = items.into_iter().chain(extra).chain(qualify);
             let (exprs, names): (Vec<_>, Vec<_>) = items.map(|i| (i.expr, i.name)).unzip();
@@ -74,6 +134,8 @@ impl QueryBinder<'_> {
         };
         match &select.distinct {
             None | Some(Distinct::All) => Ok(sorted),
+            // Copies do not matter to what asks for more columns.
+            Some(Distinct::Distinct) if has_extra => Ok(sorted),
             Some(Distinct::On(_)) => Err(unsupported("DISTINCT ON", position(select.span()))),
             Some(Distinct::Distinct) if sorted.visible < sorted.rel.columns.len() => {
                 let error =
@@ -89,13 +151,14 @@ impl QueryBinder<'_> {
         rel: Rel,
         scope: &Scope,
         select: &Select,
-        grouping: &[SqlExpr],
+        Keys { grouping, extra, hidden }: Keys<'_>,
         order: &[OrderByExpr],
     ) -> Result<Sorted> {
         let at = grouping.first().and_then(span_position).or_else(|| position(select.span()));
         // The relation may have columns the scope does not name (a SELECT without FROM).
         let base = rel.columns.len().max(scope.len());
-        let mut collector = Collector { base, grouped: !grouping.is_empty(), ..Collector::default() };
+        let grouped = !(grouping.is_empty() && extra.is_empty() && hidden.is_empty());
+        let mut collector = Collector { base, grouped, ..Collector::default() };
         let mut group = Vec::new();
         for e in grouping {
             match e {
@@ -112,6 +175,7 @@ impl QueryBinder<'_> {
                 _ => group.push(bind_group(scope, e, &select.projection)?),
             }
         }
+        group.extend(extra.iter().cloned().chain(hidden));
         let mut over = OverCalls::new(&select.named_window);
         let items = select_items(scope, &select.projection, Some(&mut collector), &mut over)?;
         let having = match &select.having {
@@ -121,7 +185,8 @@ impl QueryBinder<'_> {
             }
             None => None,
         };
-        let (extra, keys) = sort_items(scope, &items, order, Some(&mut collector))?;
+        let (sorted, keys) = sort_items(scope, &items, order, Some(&mut collector))?;
+        let extra = extra.into_iter().map(extra_item).chain(sorted);
         let qualify = qualify_item(scope, select, &items, Some(&mut collector), &mut over)?;
         let mut aggregated: Aggregated = aggregate(rel, group, collector, at)?;
         let visible = items.len();
@@ -141,6 +206,19 @@ impl QueryBinder<'_> {
         let (rel, exprs) = over_rows(aggregated.rel, &calls, exprs)?;
         Ok(Sorted { rel: qualified(rel.project(exprs, &names), select), visible, keys })
     }
+}
+
+/// What an aggregating SELECT groups by.
+struct Keys<'a> {
+    grouping: &'a [SqlExpr],
+    /// What stands behind the selected columns too.
+    extra: Vec<Expr>,
+    /// Values of subqueries: one for each row, or for all.
+    hidden: Vec<Expr>,
+}
+
+fn extra_item(expr: Expr) -> Item {
+    Item { expr, name: "$extra".to_owned(), position: None }
 }
 
 /// The condition of QUALIFY as a hidden column. It sees names given in the SELECT list.
@@ -263,7 +341,7 @@ fn select_items(
                 if scope.len() == 0 {
                     return Err(place(Error::user("sql.columns", "SELECT * needs a FROM"), at));
                 }
-                for i in 0..scope.len() {
+                for i in scope.stars() {
                     let name = scope.columns[i].name.clone();
                     items.push(Item { expr: scope.column(i), name, position: at });
                 }

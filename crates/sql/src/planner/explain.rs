@@ -61,16 +61,22 @@ pub(crate) fn describe(rel: &Rel) -> String {
             let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
             format!("GroupAggregate({by}select=[{}])", aggregated(group, aggregates, input, std::iter::empty()))
         }
-        RelNode::Join { left, right, kind, keys, condition } => {
+        RelNode::Join { left, right, kind, keys, condition, as_of } => {
             let kind = kind.name();
             let both: Vec<RelColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
             let mut parts: Vec<String> =
                 keys.iter().map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name)).collect();
             parts.extend(condition.iter().map(|c| expr(c, &both)));
+            parts.extend(as_of.map(|a| {
+                let (l, r) = (&left.columns[a.left_time].name, &right.columns[a.right_time].name);
+                format!("__TEMPORAL_JOIN_CONDITION({l}, {r})")
+            }));
             let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
-            format!("Join(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
+            let name = if as_of.is_some() { "TemporalJoin" } else { "Join" };
+            format!("{name}(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
         }
+        RelNode::Repeat { count, .. } => format!("ReplicateRows(count=[{}])", input[*count].name),
         RelNode::Union { inputs } => {
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
             format!("Union(all=[true], inputs=[{}], union=[{}])", inputs.len(), select.join(", "))

@@ -9,7 +9,7 @@ use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::{Boundedness, Source, WatermarkAlignment, WatermarkOptions};
 use flott_core::types::{Column, TypeKind};
 use flott_core::{Error, Result};
-use flott_expr::bind_cast;
+use flott_expr::{bind_cast, is_deterministic};
 use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SourceTransformSpec};
 use flott_plan::{Expr, ExprKind, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode};
 
@@ -30,6 +30,8 @@ pub(crate) struct GraphBuilder<'a> {
     config: &'a Configuration,
     zone: String,
     sources: BTreeMap<String, (NodeId, bool)>,
+    /// Operators with state by what they compute: equal ones are built once.
+    shared: BTreeMap<String, (NodeId, bool)>,
 }
 
 /// A table as connectors see it.
@@ -49,7 +51,7 @@ impl<'a> GraphBuilder<'a> {
     /// An empty graph.
     pub(crate) fn new(services: &'a PlanServices, config: &'a Configuration, zone: String) -> Self {
         let graph = StreamGraph { name: config.raw("pipeline.name").map(str::to_owned), ..StreamGraph::default() };
-        GraphBuilder { graph, bounded: true, services, config, zone, sources: BTreeMap::new() }
+        GraphBuilder { graph, bounded: true, services, config, zone, sources: BTreeMap::new(), shared: BTreeMap::new() }
     }
 
     /// Adds an operator and everything below it; the node, and whether its input ends.
@@ -60,6 +62,10 @@ impl<'a> GraphBuilder<'a> {
             PhysKind::Spec(spec) => spec,
             PhysKind::Lookup(parts) => return self.lookup(parts, phys),
         };
+        let signature = if keeps_state(spec) { signature(phys) } else { None };
+        if let Some(known) = signature.as_ref().and_then(|s| self.shared.get(s)) {
+            return Ok(*known);
+        }
         let mut inputs = Vec::new();
         let mut bounded = true;
         for (input, partitioner) in &phys.inputs {
@@ -78,6 +84,9 @@ impl<'a> GraphBuilder<'a> {
         let union = matches!(spec, OperatorSpec::Union);
         for (i, (from, partitioner)) in inputs.into_iter().enumerate() {
             self.graph.connect(from, node, if union { 0 } else { i }, partitioner);
+        }
+        if let Some(signature) = signature {
+            self.shared.insert(signature, (node, bounded));
         }
         Ok((node, bounded))
     }
@@ -232,6 +241,44 @@ impl<'a> GraphBuilder<'a> {
         self.graph.connect(from, node, 0, partitioner);
         Ok(())
     }
+}
+
+/// Whether an operator is worth sharing: it remembers rows, which costs more than to hand its output to two.
+fn keeps_state(spec: &OperatorSpec) -> bool {
+    use OperatorSpec as S;
+    matches!(
+        spec,
+        S::WindowAggregate { .. }
+            | S::GroupAggregate { .. }
+            | S::Join(_)
+            | S::IntervalJoin(_)
+            | S::WindowJoin(_)
+            | S::TemporalJoin(_)
+            | S::TopN { .. }
+            | S::WindowTopN { .. }
+            | S::Deduplicate { .. }
+            | S::ChangelogNormalize { .. }
+    )
+}
+
+/// All that an operator's output follows from; `None` when it does not follow from its input alone.
+fn signature(phys: &Phys) -> Option<String> {
+    let own = match &phys.kind {
+        PhysKind::Scan { table, fields } => format!("{} {fields:?}", table.name),
+        PhysKind::Values { rows } => format!("{rows:?}"),
+        PhysKind::Spec(OperatorSpec::Calc { filter, projection })
+            if !filter.iter().chain(projection).all(is_deterministic) =>
+        {
+            return None;
+        }
+        PhysKind::Spec(spec) => format!("{spec:?}"),
+        PhysKind::Lookup(_) => return None,
+    };
+    let mut out = format!("{own} {:?} {:?}", phys.parallelism, plan_columns(&phys.columns));
+    for (input, partitioner) in &phys.inputs {
+        out.push_str(&format!(" {partitioner:?}({})", signature(input)?));
+    }
+    Some(out)
 }
 
 /// Whether values of one type are values of the other as they are: nested types may differ in what is NOT NULL inside.

@@ -3,13 +3,16 @@
 
 use flott_core::{Error, Result};
 use flott_plan::spec::{OperatorSpec, WindowProperty};
-use flott_plan::{Expr, ExprKind, IntervalJoinSpec, JoinKind, JoinSpec, Literal, RegularJoinSpec, WindowJoinSpec};
+use flott_plan::{
+    Expr, ExprKind, IntervalJoinSpec, JoinKind, JoinSpec, Literal, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec,
+};
 
 use super::explain;
+use super::keys::upsert_keys;
 use super::optimise::column_type;
 use super::physical::{Changes, Phys, PhysKind, PhysicalPlanner, keyed, updating_node};
-use super::rel::{Rel, RelColumn, RelNode, TimeAttribute, and_all, conjuncts, plan_columns, used_columns};
-use crate::diag::unsupported;
+use super::rel::{AsOf, Rel, RelColumn, RelNode, TimeAttribute, and_all, conjuncts, plan_columns, used_columns};
+use crate::diag::{place, unsupported};
 
 /// Two time columns that are never far apart.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,7 +173,7 @@ pub(crate) fn settle(rel: Rel, filters: Vec<Expr>) -> Rel {
             }
             Rel { node: RelNode::Calc { input: Box::new(input), filter, projection }, columns }
         }
-        RelNode::Join { left, right, kind, keys, condition } => {
+        RelNode::Join { left, right, kind, keys, condition, as_of } => {
             let width = left.columns.len();
             let used = |f: &Expr| used_columns([f]);
             let of_left = |f: &&Expr| used(f).iter().all(|&i| i < width);
@@ -185,19 +188,43 @@ pub(crate) fn settle(rel: Rel, filters: Vec<Expr>) -> Rel {
             let left = settle(*left, if kind == JoinKind::Full { Vec::new() } else { below });
             let below: Vec<Expr> = on.iter().filter(of_right).map(shift).collect();
             let right = settle(*right, if kind == JoinKind::Full { Vec::new() } else { below });
-            let sides = (left.columns.as_slice(), right.columns.as_slice());
-            let windowed = windows(sides, &plain_keys(&on, width)).is_some();
-            let timed = windowed || time_interval(sides, kind, &[], &on).is_some();
-            for (c, from) in columns.iter_mut().zip(left.columns.iter().chain(&right.columns)) {
-                c.time = from.time.filter(|_| timed);
-                c.attached = from.attached.filter(|_| windowed);
-                c.window = None;
+            let (left, right) = (Box::new(left), Box::new(right));
+            let node = RelNode::Join { left, right, kind, keys, condition, as_of };
+            attributes(Rel { node, columns }, &on)
+        }
+        RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } => {
+            let width = input.columns.len();
+            let below = filters.into_iter().filter(|f| used_columns([f]).iter().all(|&i| i < width)).collect();
+            let input = Box::new(settle(*input, below));
+            for (c, from) in columns.iter_mut().zip(&input.columns) {
+                (c.time, c.window, c.attached) = (from.time, from.window, from.attached);
             }
-            let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition };
+            let node = RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position };
             Rel { node, columns }
         }
         node => Rel { node, columns },
     }
+}
+
+/// The join with the attributes that its columns keep; `on` is all that is known to hold, or its own condition alone.
+pub(crate) fn attributes(rel: Rel, on: &[Expr]) -> Rel {
+    let mut columns = rel.columns;
+    if let RelNode::Join { left, right, kind, condition, as_of, .. } = &rel.node {
+        let own: Vec<Expr> = condition.iter().cloned().flat_map(conjuncts).collect();
+        let on = if on.is_empty() { own.as_slice() } else { on };
+        let sides = (left.columns.as_slice(), right.columns.as_slice());
+        let windowed = as_of.is_none() && windows(sides, &plain_keys(on, left.columns.len())).is_some();
+        let timed = as_of.is_none() && (windowed || time_interval(sides, *kind, &[], on).is_some());
+        for (c, from) in columns.iter_mut().zip(left.columns.iter().chain(&right.columns)) {
+            c.time = from.time.filter(|_| timed);
+            c.attached = from.attached.filter(|_| windowed);
+            c.window = None;
+        }
+        for (c, from) in columns.iter_mut().zip(&left.columns).filter(|_| as_of.is_some()) {
+            (c.time, c.attached) = (from.time, from.attached);
+        }
+    }
+    Rel { node: rel.node, columns }
 }
 
 /// Whether the column is the end of windows whose results the relation holds: such rows are never late.
@@ -227,10 +254,11 @@ struct Sides<'a> {
 impl PhysicalPlanner<'_> {
     /// A join by its kind.
     pub(super) fn join(&self, rel: &Rel) -> Result<Phys> {
-        let RelNode::Join { left: left_rel, right: right_rel, kind, keys, condition } = &rel.node else {
+        let RelNode::Join { left: left_rel, right: right_rel, kind, keys, condition, as_of } = &rel.node else {
             return Err(Error::bug("not a join"));
         };
-        let (left, right) = (self.build(left_rel, true)?, self.build(right_rel, true)?);
+        // Of versions only the new half of an update counts.
+        let (left, right) = (self.build(left_rel, true)?, self.build(right_rel, as_of.is_none())?);
         let join = JoinSpec {
             kind: *kind,
             left_keys: keys.iter().map(|k| k.0).collect(),
@@ -245,6 +273,9 @@ impl PhysicalPlanner<'_> {
         let windowed = windows(columns, keys).filter(|_| append);
         let timed = time_interval(columns, *kind, keys, &on);
         let sides = Sides { rel, left, right, join };
+        if let Some(as_of) = as_of {
+            return temporal_join(sides, right_rel, *as_of);
+        }
         if let Some(windows) = windowed {
             return Ok(self.window_join(sides, windows));
         }
@@ -301,6 +332,34 @@ impl PhysicalPlanner<'_> {
         let text = explain::describe(sides.rel).replacen("Join(", "WindowJoin(", 1);
         built(sides, OperatorSpec::WindowJoin(spec), Changes::default(), text)
     }
+}
+
+fn temporal_join(sides: Sides<'_>, right: &Rel, as_of: AsOf) -> Result<Phys> {
+    let known = upsert_keys(right);
+    let on = &sides.join.right_keys;
+    if !known.iter().any(|k| k.iter().all(|c| on.contains(c))) {
+        let keys: Vec<String> =
+            known.iter().map(|k| explain::names(&k.iter().copied().collect::<Vec<_>>(), &right.columns)).collect();
+        let found =
+            if keys.is_empty() { "it has none".to_owned() } else { format!("it is ({})", keys.join("), or (")) };
+        let message =
+            "a temporal join needs the primary key of the versioned table in its ON, each column compared with =";
+        let error = Error::user("sql.temporal-join", message).detail(found).hint(
+            "declare PRIMARY KEY (…) NOT ENFORCED, or keep the last row of each key: ROW_NUMBER() OVER (PARTITION BY key ORDER BY \
+             time DESC) … WHERE rn = 1",
+        );
+        return Err(place(error, as_of.position));
+    }
+    let append = sides.left.changes.is_append();
+    let spec = TemporalJoinSpec {
+        join: sides.join.clone(),
+        left_time: as_of.left_time,
+        right_time: as_of.right_time,
+        left_mode: sides.left.changes.mode(),
+    };
+    let changes = Changes { delete: !append, ..Changes::default() };
+    let text = explain::describe(sides.rel);
+    Ok(built(sides, OperatorSpec::TemporalJoin(spec), changes, text))
 }
 
 fn interval_join(sides: Sides<'_>, interval: Interval, (keep_left, keep_right): (bool, bool)) -> Phys {

@@ -21,7 +21,7 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
             let key: Option<Key> = table.primary_key.iter().map(place).collect();
             key.filter(|_| !table.primary_key.is_empty()).into_iter().collect()
         }
-        RelNode::Values { .. } | RelNode::Union { .. } => Vec::new(),
+        RelNode::Values { .. } | RelNode::Union { .. } | RelNode::Repeat { .. } => Vec::new(),
         RelNode::Calc { input, projection, .. } => {
             let place = |c: &usize| projection.iter().position(|e| carries(e, *c));
             upsert_keys(input).iter().filter_map(|key| key.iter().map(place).collect()).collect()
@@ -35,7 +35,8 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
             properties.iter().enumerate().map(|(i, _)| (0..group.len()).chain([first + i]).collect()).collect()
         }
         RelNode::Aggregate { group, .. } => vec![(0..group.len()).collect()],
-        RelNode::Join { left, kind: JoinKind::Semi | JoinKind::Anti, .. } => upsert_keys(left),
+        RelNode::Join { left, kind: JoinKind::Semi | JoinKind::Anti, .. }
+        | RelNode::Join { left, as_of: Some(_), .. } => upsert_keys(left),
         RelNode::Join { left, right, keys, kind, .. } => {
             let width = left.columns.len();
             let (left_keys, right_keys) = (upsert_keys(left), upsert_keys(right));

@@ -6,7 +6,7 @@ use flott_plan::{Expr, ExprKind, JoinKind, Literal};
 
 use super::lookup::{self, LookupJoin};
 use super::rank;
-use super::rel::{Rel, RelColumn, RelNode, and_all, calc, conjuncts, used_columns};
+use super::rel::{AsOf, Rel, RelColumn, RelNode, and_all, calc, conjuncts, used_columns};
 
 /// The same relation, cheaper.
 pub(crate) fn optimise(rel: Rel) -> Rel {
@@ -27,8 +27,8 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let all = filter.into_iter().flat_map(conjuncts).chain(down).collect();
             fold_values(calc(push(*input, folded(all)), None, projection, columns))
         }
-        RelNode::Join { left, right, kind, condition, .. } => {
-            push_join(*left, *right, kind, condition, columns, filters)
+        RelNode::Join { left, right, kind, condition, as_of, .. } => {
+            push_join((*left, *right), (kind, as_of), condition, columns, filters)
         }
         RelNode::Window { input, window } => {
             let width = input.columns.len();
@@ -58,6 +58,11 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
         }
         RelNode::Rank { .. } => push_rank(rel.node, columns, filters),
         RelNode::Over { .. } => push_over(rel.node, columns, filters),
+        RelNode::Repeat { input, count } => {
+            // The count is the last column: the others have the same numbers below.
+            let input = Box::new(push(*input, filters));
+            Rel { node: RelNode::Repeat { input, count }, columns }
+        }
         RelNode::Union { inputs } => {
             let inputs = inputs.into_iter().map(|r| push(r, filters.clone())).collect();
             Rel { node: RelNode::Union { inputs }, columns }
@@ -204,9 +209,8 @@ impl Side {
 }
 
 fn push_join(
-    left: Rel,
-    right: Rel,
-    kind: JoinKind,
+    (left, right): (Rel, Rel),
+    (kind, as_of): (JoinKind, Option<AsOf>),
     condition: Option<Expr>,
     columns: Vec<RelColumn>,
     filters: Vec<Expr>,
@@ -238,7 +242,8 @@ fn push_join(
     for c in folded(on) {
         if matches!(kind, JoinKind::Inner | JoinKind::Semi) && on_left(&c) {
             left.filters.push(c);
-        } else if kind != JoinKind::Full && on_right(&c) && !on_left(&c) {
+        // Which version is valid is not for a filter to say.
+        } else if kind != JoinKind::Full && as_of.is_none() && on_right(&c) && !on_left(&c) {
             right.filters.push(shift(&c));
         } else if let Some((l, r)) = equality(&c, left_width) {
             let key = (left.key(l), right.key(shift(&r)));
@@ -267,7 +272,7 @@ fn push_join(
             c
         }));
     }
-    let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition };
+    let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition, as_of };
     let mut rel = Rel { node, columns: joined };
     if rel.columns.len() != columns.len() {
         let right_start = left_width + extra.0;

@@ -10,7 +10,7 @@ use flott_plan::{Expr, Partitioner};
 
 use super::explain;
 use super::keyed::LookupParts;
-use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, plan_columns};
+use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window};
 use crate::catalog::Table;
 use crate::diag::unsupported;
 use crate::session::PlanServices;
@@ -140,6 +140,12 @@ impl PhysicalPlanner<'_> {
                 self.aggregate(rel, (input, group, aggregates), update_before, text)
             }
             RelNode::Join { .. } => self.join(rel),
+            RelNode::Repeat { input, count } => {
+                let input = self.build(input, true)?;
+                let (changes, parallelism) = (input.changes, input.parallelism);
+                let kind = PhysKind::Spec(OperatorSpec::Repeat { count: *count });
+                Ok(Phys { kind, inputs: vec![(input, Partitioner::Forward)], columns, changes, parallelism, text })
+            }
             RelNode::Union { inputs } => self.union(rel, inputs, update_before, text),
             RelNode::Sort { .. } => self.sort(rel),
         }

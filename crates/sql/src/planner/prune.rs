@@ -7,7 +7,7 @@ use flott_core::sink::ChangelogMode;
 use flott_plan::{Expr, OverFunction, SortKey};
 
 use super::lookup;
-use super::rel::{Rel, RelAggregate, RelColumn, RelNode, RelOver, TimeAttribute, Window, calc};
+use super::rel::{AsOf, Rel, RelAggregate, RelColumn, RelNode, RelOver, TimeAttribute, Window, calc};
 use crate::catalog::Table;
 
 /// A pruned relation, and where each old column is now.
@@ -134,6 +134,13 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
             let columns = keep.iter().map(|&i| columns[i].clone()).collect();
             Pruned { rel: Rel { node: RelNode::Union { inputs }, columns }, map }
         }
+        RelNode::Repeat { input, count } => {
+            let all: Needed = (0..=count).collect();
+            let input = prune_to(*input, &all);
+            let order: Vec<usize> = (0..=count).map(|i| input.at(i)).collect();
+            let node = RelNode::Repeat { input: Box::new(input.rel.select(&order)), count };
+            Pruned { map: (0..columns.len()).map(Some).collect(), rel: Rel { node, columns } }
+        }
         RelNode::Sort { input, keys, offset, limit, position } => {
             let mut below = needed.clone();
             below.extend(keys.iter().map(|k| k.column));
@@ -181,7 +188,9 @@ fn narrow(table: &Table, column: usize) -> bool {
 }
 
 fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
-    let RelNode::Join { left, right, kind, keys, condition } = rel.node else { unreachable!("called for joins") };
+    let RelNode::Join { left, right, kind, keys, condition, as_of } = rel.node else {
+        unreachable!("called for joins")
+    };
     let columns = rel.columns;
     let left_width = left.columns.len();
     let mut all = needed.clone();
@@ -190,7 +199,14 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
     let mut right_needed: Needed = all.iter().filter(|&&i| i >= left_width).map(|i| i - left_width).collect();
     left_needed.extend(keys.iter().map(|k| k.0));
     right_needed.extend(keys.iter().map(|k| k.1));
-    let (left, right) = (prune_to(*left, &left_needed), prune_to(*right, &right_needed));
+    left_needed.extend(as_of.map(|a| a.left_time));
+    right_needed.extend(as_of.map(|a| a.right_time));
+    // Rows lie in state: what the inputs keep of their own accord stays out of them.
+    let own = |rel: Rel, needed: &Needed| {
+        let pruned = prune_to(rel, needed);
+        if needed.is_empty() { pruned } else { narrowed(pruned, needed) }
+    };
+    let (left, right) = (own(*left, &left_needed), own(*right, &right_needed));
     let new_left = left.rel.columns.len();
     let to = |i: usize| if i < left_width { left.at(i) } else { new_left + right.at(i - left_width) };
     let keys = keys.iter().map(|(l, r)| (left.at(*l), right.at(*r))).collect();
@@ -216,7 +232,9 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
             out[*n] = columns[old].clone();
         }
     }
-    let node = RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition };
+    let times = |a: AsOf| AsOf { left_time: left.at(a.left_time), right_time: right.at(a.right_time), ..a };
+    let as_of = as_of.map(times);
+    let node = RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition, as_of };
     Pruned { rel: Rel { node, columns: out }, map }
 }
 

@@ -57,6 +57,14 @@ impl RelColumn {
     }
 }
 
+/// `FOR SYSTEM_TIME AS OF` an event time: a left row meets the version of the right side at its time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AsOf {
+    pub(crate) left_time: usize,
+    pub(crate) right_time: usize,
+    pub(crate) position: Option<Position>,
+}
+
 /// A relation: an operation and the columns it gives.
 #[derive(Clone, Debug)]
 pub(crate) struct Rel {
@@ -120,7 +128,14 @@ pub(crate) enum RelNode {
     /// Output: group columns, aggregates.
     Aggregate { input: Box<Rel>, group: Vec<usize>, aggregates: Vec<RelAggregate> },
     /// Output: left columns, right columns. Keys are filled by the optimiser from the condition.
-    Join { left: Box<Rel>, right: Box<Rel>, kind: JoinKind, keys: Vec<(usize, usize)>, condition: Option<Expr> },
+    Join {
+        left: Box<Rel>,
+        right: Box<Rel>,
+        kind: JoinKind,
+        keys: Vec<(usize, usize)>,
+        condition: Option<Expr>,
+        as_of: Option<AsOf>,
+    },
     /// A join with rows asked of a table by key. Output: input columns, then `fields` of the table. Keys (input column, table
     /// column) are filled by the optimiser from the condition.
     LookupJoin {
@@ -152,6 +167,8 @@ pub(crate) enum RelNode {
         calls: Vec<RelOver>,
         position: Option<Position>,
     },
+    /// Each row as often as its column `count` says. Output: the other columns.
+    Repeat { input: Box<Rel>, count: usize },
     /// UNION ALL.
     Union { inputs: Vec<Rel> },
     /// ORDER BY, OFFSET, LIMIT.

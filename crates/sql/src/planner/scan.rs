@@ -29,6 +29,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::LookupJoin { input, .. }
         | RelNode::Rank { input, .. }
         | RelNode::Over { input, .. }
+        | RelNode::Repeat { input, .. }
         | RelNode::Sort { input, .. } => vec![input],
         RelNode::Join { left, right, .. } => vec![left, right],
         RelNode::Union { inputs } => inputs.iter().collect(),
@@ -74,9 +75,10 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         RelNode::Over { input, partition, order, frame, calls, position } => {
             RelNode::Over { input: boxed(input), partition, order, frame, calls, position }
         }
-        RelNode::Join { left, right, kind, keys, condition } => {
-            RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition }
+        RelNode::Join { left, right, kind, keys, condition, as_of } => {
+            RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition, as_of }
         }
+        RelNode::Repeat { input, count } => RelNode::Repeat { input: boxed(input), count },
         RelNode::Union { inputs } => RelNode::Union { inputs: inputs.into_iter().map(|r| widen(r, columns)).collect() },
     };
     Rel { node, columns: own }
