@@ -276,7 +276,10 @@ impl QueryBinder<'_> {
                 return Ok(column);
             }
             let zero = Expr::literal(Literal::Int(0), TypeKind::BigInt.not_null());
-            bind_call("COALESCE", vec![column, zero])
+            let mut count = bind_call("COALESCE", vec![column, zero])?;
+            // Flink says that any value of a subquery may be NULL.
+            count.data_type.nullable = true;
+            Ok(count)
         })
     }
 

@@ -61,21 +61,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
             let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
             format!("GroupAggregate({by}select=[{}])", aggregated(group, aggregates, input, std::iter::empty()))
         }
-        RelNode::Join { left, right, kind, keys, condition, as_of } => {
-            let kind = kind.name();
-            let both: Vec<RelColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
-            let mut parts: Vec<String> =
-                keys.iter().map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name)).collect();
-            parts.extend(condition.iter().map(|c| expr(c, &both)));
-            parts.extend(as_of.map(|a| {
-                let (l, r) = (&left.columns[a.left_time].name, &right.columns[a.right_time].name);
-                format!("__TEMPORAL_JOIN_CONDITION({l}, {r})")
-            }));
-            let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
-            let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
-            let name = if as_of.is_some() { "TemporalJoin" } else { "Join" };
-            format!("{name}(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
-        }
+        RelNode::Join { .. } => join_text(rel),
         RelNode::Repeat { count, .. } => format!("ReplicateRows(count=[{}])", input[*count].name),
         RelNode::Union { inputs } => {
             let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
@@ -86,6 +72,23 @@ pub(crate) fn describe(rel: &Rel) -> String {
         RelNode::Over { .. } => over::describe(rel, input),
         RelNode::Sort { keys, offset, limit, .. } => sort_text(keys, *offset, *limit, input),
     }
+}
+
+fn join_text(rel: &Rel) -> String {
+    let RelNode::Join { left, right, kind, keys, condition, as_of } = &rel.node else { return String::new() };
+    let kind = kind.name();
+    let both: Vec<RelColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
+    let mut parts: Vec<String> =
+        keys.iter().map(|(l, r)| format!("({} = {})", left.columns[*l].name, right.columns[*r].name)).collect();
+    parts.extend(condition.iter().map(|c| expr(c, &both)));
+    parts.extend(as_of.map(|a| {
+        let (l, r) = (&left.columns[a.left_time].name, &right.columns[a.right_time].name);
+        format!("__TEMPORAL_JOIN_CONDITION({l}, {r})")
+    }));
+    let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
+    let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
+    let name = if as_of.is_some() { "TemporalJoin" } else { "Join" };
+    format!("{name}(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
 }
 
 fn lookup_text(rel: &Rel, input: &[RelColumn]) -> String {

@@ -260,18 +260,7 @@ fn push_join(
         e.replace_columns(&|i| Expr::column(if i < left_width { i } else { i + extra.0 }, column_type(e, i)))
     };
     let condition = and_all(rest.iter().map(moved));
-    let mut joined: Vec<RelColumn> = columns[..left_width].to_vec();
-    joined.extend(left.columns[left_width..].iter().cloned().map(|mut c| {
-        c.data_type.nullable |= kind == JoinKind::Full;
-        c
-    }));
-    if kind.projects_right() {
-        joined.extend(columns[left_width..].iter().cloned());
-        joined.extend(right.columns[right_width..].iter().cloned().map(|mut c| {
-            c.data_type.nullable |= kind.pads_right();
-            c
-        }));
-    }
+    let joined = with_extra(&columns, (left_width, right_width), kind, (&left, &right));
     let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition, as_of };
     let mut rel = Rel { node, columns: joined };
     if rel.columns.len() != columns.len() {
@@ -282,6 +271,27 @@ fn push_join(
         rel.columns = columns;
     }
     above(rel, up)
+}
+
+/// The columns of a join whose sides have more columns than they had.
+fn with_extra(
+    columns: &[RelColumn],
+    (left_width, right_width): (usize, usize),
+    kind: JoinKind,
+    (left, right): (&Rel, &Rel),
+) -> Vec<RelColumn> {
+    let padded = |c: &RelColumn, padded: bool| {
+        let mut c = c.clone();
+        c.data_type.nullable |= padded;
+        c
+    };
+    let mut joined: Vec<RelColumn> = columns[..left_width].to_vec();
+    joined.extend(left.columns[left_width..].iter().map(|c| padded(c, kind.right_outer())));
+    if kind.projects_right() {
+        joined.extend(columns[left_width..].iter().cloned());
+        joined.extend(right.columns[right_width..].iter().map(|c| padded(c, kind.pads_right())));
+    }
+    joined
 }
 
 /// Whether the filter passes no row whose columns from `from` on are all NULL.
