@@ -91,4 +91,34 @@ macro_rules! queries {
     };
 }
 
+/// The queries for pattern recognition, as Nexmark writes them, over its generator: values put in as its runner does.
+#[test]
+fn cep_queries_run_unmodified() {
+    let read =
+        |name: &str| fs::read_to_string(root().join(format!("benches/nexmark/cep/{name}.sql"))).expect("a query");
+    let values = [
+        ("${TPS}", "1000000"),
+        ("${EVENTS_NUM}", "20000"),
+        ("${PERSON_PROPORTION}", "1"),
+        ("${AUCTION_PROPORTION}", "3"),
+        ("${BID_PROPORTION}", "46"),
+        ("${NEXMARK_TABLE}", "datagen"),
+    ];
+    let dir = tempfile::tempdir().expect("a directory");
+    for query in ["q0", "q1", "q2", "q3"] {
+        let text = format!("{}{}{}", read("ddl_gen"), read("ddl_views"), read(query));
+        let text = values.iter().fold(text, |text, (name, value)| text.replace(name, value));
+        let path = dir.path().join(format!("{query}.sql"));
+        fs::write(&path, text).expect("a writable directory");
+        let run = run(dir.path(), &["sql", "-f", &path.display().to_string()]);
+        assert!(run.success, "{query}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("20,000 rows in") && !run.stderr.contains(" 0 rows out"),
+            "{query}: {}",
+            run.stderr
+        );
+        assert_eq!(run.stderr.contains("WITHIN"), query != "q3", "only q3 bounds its state: {}", run.stderr);
+    }
+}
+
 queries!(q0, q1, q2, q3, q4, q5, q7, q8, q9, q10, q11, q13, q15, q16, q17, q18, q19, q20, q21, q22, q23);

@@ -291,6 +291,8 @@ flink_files!(
     functions_time,
     interval_joins,
     joins,
+    match_recognize,
+    nexmark_cep,
     over,
     over_and_rank,
     subqueries,

@@ -8,7 +8,9 @@ mod group_aggregate;
 mod join;
 mod keyed;
 mod lookup;
+mod match_recognize;
 mod over;
+mod pattern;
 mod rank;
 mod repeat;
 mod simple;
@@ -86,6 +88,7 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
             };
             Box::new(keyed::Deduplicate::new(options, input)?)
         }
+        OperatorSpec::Match(spec) => Box::new(match_recognize::MatchRecognize::new(spec, input, output)?),
         OperatorSpec::ChangelogNormalize { key, update_before, ttl_ms } => {
             Box::new(keyed::ChangelogNormalize::new(key, *update_before, *ttl_ms, input)?)
         }

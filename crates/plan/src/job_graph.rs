@@ -200,6 +200,7 @@ fn kind_name(kind: &NodeKind) -> String {
             S::TemporalSort(_) => "temporal-sort",
             S::TopN { .. } => "top-n",
             S::WindowTopN { .. } => "window-top-n",
+            S::Match(_) => "match",
             S::Deduplicate { .. } => "deduplicate",
             S::ChangelogNormalize { .. } => "changelog-normalize",
             S::SinkUpsertMaterialize { .. } => "sink-upsert-materialize",

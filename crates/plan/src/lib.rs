@@ -6,6 +6,7 @@ pub mod expr;
 pub mod job_graph;
 pub mod joins;
 pub mod over;
+pub mod pattern;
 pub mod spec;
 pub mod stream_graph;
 
@@ -13,6 +14,7 @@ pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
 pub use joins::{IntervalJoinSpec, JoinKind, JoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
 pub use over::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, TemporalSortSpec};
+pub use pattern::{AfterMatch, MatchExpr, MatchReference, MatchSpec, PatternVariable};
 pub use spec::{
     AggregateCall, AggregateFunction, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec, SortKey,
     SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,

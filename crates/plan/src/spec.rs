@@ -8,6 +8,7 @@ use crate::expr::Expr;
 pub use crate::joins::JoinKind;
 use crate::joins::{IntervalJoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
 use crate::over::{OverSpec, TemporalSortSpec};
+use crate::pattern::MatchSpec;
 
 /// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,6 +130,8 @@ pub enum OperatorSpec {
         /// State of keys not touched for so long goes away.
         ttl_ms: Option<i64>,
     },
+    /// MATCH_RECOGNIZE over appended rows. Output: partition columns, measures.
+    Match(Box<MatchSpec>),
     /// A full changelog from an upsert source: remembers the row of every key, completes deletions, drops what changes nothing.
     ChangelogNormalize {
         /// Primary key columns.

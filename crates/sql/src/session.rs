@@ -22,7 +22,7 @@ use crate::planner::graph::GraphBuilder;
 use crate::planner::physical::{Phys, PhysKind, PhysicalPlanner, updating_node};
 use crate::planner::rel::{Rel, plan_columns};
 use crate::planner::sink::upserts;
-use crate::planner::{explain, insert, optimise, prune, scan};
+use crate::planner::{explain, insert, optimise, pattern, prune, scan};
 use crate::show;
 
 /// What planning needs from the rest of the process.
@@ -353,11 +353,13 @@ impl Session {
         let zone = PhysicalPlanner { config: &self.config, services }.zone();
         let mut builder = GraphBuilder::new(services, &self.config, zone.clone());
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
+        let mut warnings = Vec::new();
+        pattern::warnings(&root.phys, &mut warnings);
         let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode(), zone };
         let sink = collect(&info);
         builder.sink("Sink: collect".to_owned(), sink, &root.phys, root.partitioner, root.parallelism)?;
         let GraphBuilder { graph, bounded, .. } = builder;
-        Ok(Planned::Job { graph, query: Some(info), insert_tables: Vec::new(), bounded, warnings: Vec::new() })
+        Ok(Planned::Job { graph, query: Some(info), insert_tables: Vec::new(), bounded, warnings })
     }
 
     fn insert_job(&self, inserts: &[Insert], services: &PlanServices) -> Result<Planned> {
@@ -365,7 +367,9 @@ impl Session {
         let roots = self.insert_roots(inserts, &planner, services)?;
         let mut builder = GraphBuilder::new(services, &self.config, planner.zone());
         let mut insert_tables = Vec::new();
+        let mut warnings = Vec::new();
         for (i, root) in inserts.iter().zip(roots) {
+            pattern::warnings(&root.phys, &mut warnings);
             let table = self.sink_table(i)?;
             let sink = builder.table_sink(table, &root.phys).map_err(|e| place(e, i.table.position))?;
             let name = format!("Sink: {}", table.name);
@@ -378,7 +382,7 @@ impl Session {
             builder.graph.name = Some(format!("insert-into_{}", insert_tables.join(",")));
         }
         let GraphBuilder { graph, bounded, .. } = builder;
-        Ok(Planned::Job { graph, query: None, insert_tables, bounded, warnings: Vec::new() })
+        Ok(Planned::Job { graph, query: None, insert_tables, bounded, warnings })
     }
 
     fn explain(&self, statement: &Statement, changelog: bool, services: &PlanServices) -> Result<Planned> {

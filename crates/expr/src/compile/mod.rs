@@ -56,6 +56,11 @@ impl CompiledExpr {
         Ok(CompiledExpr { program: Program::compile(std::slice::from_ref(expr), columns)? })
     }
 
+    /// Whether evaluating it may fail for some row.
+    pub fn is_fallible(&self) -> bool {
+        self.program.nodes[self.program.roots[0]].fallible
+    }
+
     /// The values for the rows of `batch`, one each.
     pub fn evaluate(&self, batch: &RecordBatch, ctx: &EvalContext) -> Result<ArrayRef> {
         let frame = Frame::root(&self.program, batch, ctx);

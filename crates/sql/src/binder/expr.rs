@@ -12,6 +12,7 @@ use sqlparser::ast::{
 
 use super::aggregate::Collector;
 use super::literal;
+use super::navigation::PatternScope;
 use super::over::OverCalls;
 use super::scope::{Scope, fields};
 use crate::diag::{At, place, position, unsupported};
@@ -28,6 +29,8 @@ pub(crate) struct ExprBinder<'a> {
     pub(crate) collector: Option<&'a mut Collector>,
     /// Where calls with OVER go, when they are allowed here.
     pub(crate) over: Option<&'a mut OverCalls>,
+    /// What names mean in MATCH_RECOGNIZE.
+    pub(crate) pattern: Option<&'a mut PatternScope>,
     /// What this place is, for messages: `WHERE`, `SELECT` …
     pub(crate) place: &'static str,
     depth: usize,
@@ -41,12 +44,12 @@ pub(crate) fn span_position(e: &SqlExpr) -> Option<Position> {
 impl<'a> ExprBinder<'a> {
     /// A binder that refuses aggregates.
     pub(crate) fn new(scope: &'a Scope, place: &'static str) -> Self {
-        ExprBinder { scope, collector: None, over: None, place, depth: 0 }
+        ExprBinder { scope, collector: None, over: None, pattern: None, place, depth: 0 }
     }
 
     /// A binder that collects aggregates.
     pub(crate) fn with_aggregates(scope: &'a Scope, place: &'static str, collector: &'a mut Collector) -> Self {
-        ExprBinder { scope, collector: Some(collector), over: None, place, depth: 0 }
+        ExprBinder { scope, collector: Some(collector), over: None, pattern: None, place, depth: 0 }
     }
 
     /// The binder, collecting calls with OVER too.
@@ -194,6 +197,9 @@ impl<'a> ExprBinder<'a> {
                 return bind_call(&upper, Vec::new());
             }
         }
+        if self.pattern.is_some() {
+            return self.pattern_column(parts);
+        }
         self.scope.resolve(parts)
     }
 
@@ -221,7 +227,8 @@ impl<'a> ExprBinder<'a> {
                 parts.push(i.clone());
                 rest = tail;
             }
-            bound = Some(self.scope.resolve(&parts)?);
+            bound =
+                Some(if self.pattern.is_some() { self.pattern_column(&parts)? } else { self.scope.resolve(&parts)? });
         }
         let mut expr = match bound {
             Some(e) => e,

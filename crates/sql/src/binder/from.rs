@@ -10,6 +10,7 @@ use sqlparser::ast::{
 };
 
 use super::expr::ExprBinder;
+use super::pattern::is_match_input;
 use super::query::QueryBinder;
 use super::scope::Scope;
 use crate::catalog::{CatalogObject, ColumnSource, Table};
@@ -143,7 +144,7 @@ impl QueryBinder<'_> {
         }
     }
 
-    fn factor(&mut self, factor: &TableFactor) -> Result<(Rel, Scope)> {
+    pub(super) fn factor(&mut self, factor: &TableFactor) -> Result<(Rel, Scope)> {
         let at = position(factor.span());
         match factor {
             TableFactor::Table { name, alias, args, version, sample, .. } => {
@@ -155,6 +156,7 @@ impl QueryBinder<'_> {
                     return Err(unsupported("TABLESAMPLE", at));
                 }
                 let rel = match args {
+                    Some(args) if is_match_input(name) => self.match_input(args)?,
                     Some(args) => {
                         let list = sqlparser::ast::FunctionArgumentList {
                             duplicate_treatment: None,
@@ -179,7 +181,7 @@ impl QueryBinder<'_> {
             }
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins),
             TableFactor::UNNEST { .. } => Err(unsupported("UNNEST", at)),
-            TableFactor::MatchRecognize { .. } => Err(unsupported("MATCH_RECOGNIZE", at)),
+            TableFactor::MatchRecognize { .. } => self.match_recognize(factor),
             TableFactor::Derived { .. } | TableFactor::Function { .. } => Err(unsupported("LATERAL", at)),
             other => Err(unsupported(&format!("`{other}` in FROM"), at)),
         }

@@ -157,6 +157,11 @@ impl ExprBinder<'_> {
     pub(super) fn function(&mut self, f: &Function) -> Result<Expr> {
         let name = function_name(f);
         let at = position(f.name.span());
+        if self.pattern.is_some()
+            && let Some(bound) = self.pattern_call(&name, f, at)
+        {
+            return bound;
+        }
         if f.over.is_some() || RANKING.contains(&name.as_str()) {
             return self.over_call(f);
         }

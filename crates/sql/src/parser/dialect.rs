@@ -109,6 +109,9 @@ impl Dialect for FlinkDialect {
         if word.quote_style.is_some() {
             return None;
         }
+        if is_semantics(&word.value) && is_call(&parser.peek_tokens::<3>()) {
+            return Some(parse_semantics(parser));
+        }
         match word.keyword {
             Keyword::TABLE => Some(parse_table_argument(parser)),
             Keyword::CAST => Some(parse_cast(parser, CastKind::Cast)),
@@ -155,13 +158,35 @@ fn call(name: &str, args: FunctionArguments) -> Function {
     }
 }
 
+/// FINAL and RUNNING in front of LAST(…) and its like.
+fn is_semantics(word: &str) -> bool {
+    word.eq_ignore_ascii_case("FINAL") || word.eq_ignore_ascii_case("RUNNING")
+}
+
+/// Whether a word is followed by a call.
+fn is_call([_, name, open]: &[Token; 3]) -> bool {
+    matches!(name, Token::Word(w) if w.quote_style.is_none()) && *open == Token::LParen
+}
+
+/// `FINAL LAST(x)` as the call `FINAL(LAST(x))`.
+fn parse_semantics(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let token = parser.next_token();
+    let name = token.token.to_string().to_uppercase();
+    let inner = parser.parse_prefix()?;
+    Ok(call_at(Ident { value: name, quote_style: None, span: token.span }, vec![inner]))
+}
+
+/// A plain call of a name with its place.
+fn call_at(name: Ident, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    let list = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
+    let name = ObjectName::from(vec![name]);
+    Expr::Function(Function { name, ..call("", FunctionArguments::List(list)) })
+}
+
 /// `TABLE t [PARTITION BY a | (a, b)]` as the call `TABLE(t, a, b)`.
 fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
     let token = parser.next_token();
-    let list = |args: Vec<Expr>| {
-        let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
-        FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() })
-    };
     let parenthesised = parser.consume_token(&Token::LParen);
     let name = parser.parse_object_name(false)?;
     if parenthesised {
@@ -181,16 +206,7 @@ fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
             }
         }
     }
-    Ok(Expr::Function(Function {
-        name: ObjectName::from(vec![Ident { value: "TABLE".into(), quote_style: None, span: token.span }]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: list(args),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    }))
+    Ok(call_at(Ident { value: "TABLE".into(), quote_style: None, span: token.span }, args))
 }
 
 /// Whether `, column` follows rather than the next argument of the function.

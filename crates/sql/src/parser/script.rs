@@ -9,6 +9,7 @@ use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Toke
 
 use super::ast::ParsedStatement;
 use super::dialect::FlinkDialect;
+use super::pattern::arrange;
 use super::statement::StatementParser;
 use crate::diag::{location, place, unsupported};
 
@@ -47,7 +48,8 @@ fn tokenizer_error(e: &TokenizerError) -> Error {
     place(error, location(e.location))
 }
 
-fn is_word(token: &Token, word: &str) -> bool {
+/// Whether the token is this word, unquoted.
+pub(crate) fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
 
@@ -92,7 +94,7 @@ fn in_statement_set(words: &[&Token]) -> bool {
 }
 
 fn parse_one(text: &str, lines: &LineIndex, tokens: &[TokenWithSpan]) -> Result<ParsedStatement> {
-    let tokens = significant(tokens)?;
+    let tokens = arrange(significant(tokens)?)?;
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return Err(Error::bug("an empty statement was not skipped"));
     };

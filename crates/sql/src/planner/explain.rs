@@ -70,6 +70,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
         RelNode::LookupJoin { .. } => lookup_text(rel, input),
         RelNode::Rank { .. } => rank_text(rel, input),
         RelNode::Over { .. } => over::describe(rel, input),
+        RelNode::Match { spec, .. } => super::pattern::text(spec, rel, input),
         RelNode::Sort { keys, offset, limit, .. } => sort_text(keys, *offset, *limit, input),
     }
 }
@@ -237,7 +238,7 @@ fn window_text(window: &Window, input: &[RelColumn]) -> String {
     }
 }
 
-fn duration(ms: i64) -> String {
+pub(crate) fn duration(ms: i64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     match units.into_iter().find(|(u, _)| ms != 0 && ms % u == 0) {
         Some((u, name)) => format!("{} {name}", ms / u),

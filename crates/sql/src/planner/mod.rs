@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod lookup;
 pub(crate) mod optimise;
 mod over;
+pub(crate) mod pattern;
 pub(crate) mod physical;
 pub(crate) mod prune;
 pub(crate) mod rank;

@@ -63,6 +63,7 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let input = Box::new(push(*input, filters));
             Rel { node: RelNode::Repeat { input, count }, columns }
         }
+        RelNode::Match { .. } => push_match(rel.node, columns, filters),
         RelNode::Union { inputs } => {
             let inputs = inputs.into_iter().map(|r| push(r, filters.clone())).collect();
             Rel { node: RelNode::Union { inputs }, columns }
@@ -77,6 +78,16 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
         }
         node @ RelNode::Scan { .. } => above(Rel { node, columns }, filters),
     }
+}
+
+/// Filters on the partition go below.
+fn push_match(node: RelNode, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel {
+    let RelNode::Match { input, spec, position } = node else { unreachable!("called for patterns") };
+    let keys = spec.partition.len();
+    let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(|&i| i < keys));
+    let down = down.iter().map(|f| over_keys(f, &spec.partition)).collect();
+    let input = Box::new(push(*input, down));
+    above(Rel { node: RelNode::Match { input, spec, position }, columns }, up)
 }
 
 /// A filter on the number bounds it; filters on the partition go below.

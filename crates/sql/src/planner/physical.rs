@@ -108,6 +108,7 @@ impl PhysicalPlanner<'_> {
             RelNode::Rank { limit: None, .. } => self.numbered(rel, update_before),
             RelNode::Rank { .. } => self.rank(rel, update_before),
             RelNode::Over { .. } => self.over(rel, update_before),
+            RelNode::Match { input, spec, position } => self.pattern(rel, spec, input, *position),
             RelNode::Values { rows } => Ok(Phys {
                 kind: PhysKind::Values { rows: rows.clone() },
                 inputs: Vec::new(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use flott_core::sink::ChangelogMode;
 use flott_plan::{Expr, OverFunction, SortKey};
 
-use super::lookup;
 use super::rel::{AsOf, Rel, RelAggregate, RelColumn, RelNode, RelOver, TimeAttribute, Window, calc};
+use super::{lookup, pattern};
 use crate::catalog::Table;
 
 /// A pruned relation, and where each old column is now.
@@ -155,6 +155,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
         node @ RelNode::LookupJoin { .. } => prune_lookup(Rel { node, columns }, needed),
         node @ RelNode::Rank { .. } => prune_rank(Rel { node, columns }, needed),
         node @ RelNode::Over { .. } => prune_over(Rel { node, columns }, needed),
+        node @ RelNode::Match { .. } => prune_match(Rel { node, columns }, needed),
         node => prune_grouping(Rel { node, columns }, needed),
     }
 }
@@ -351,6 +352,25 @@ fn prune_over(rel: Rel, needed: &Needed) -> Pruned {
     let order = order.iter().map(|k| SortKey { column: input.at(k.column), ..*k }).collect();
     let node = RelNode::Over { input: Box::new(input.rel), partition, order, frame, calls, position };
     Pruned { rel: Rel { node, columns: out }, map }
+}
+
+/// Measures that nobody asked for go; the partition stays.
+fn prune_match(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::Match { input, mut spec, position } = rel.node else { unreachable!("called for patterns") };
+    let keys = spec.partition.len();
+    let keep = with_keys(keys, needed);
+    let mut at = keys;
+    spec.measures.retain(|_| {
+        at += 1;
+        keep.contains(&(at - 1))
+    });
+    let below = pattern::needed(&spec);
+    // Rows lie in state: what the input keeps of its own accord stays out of them.
+    let input = narrowed(prune_to(*input, &below), &below);
+    let spec = Box::new(pattern::moved(*spec, &|i| input.at(i)));
+    let map = kept(rel.columns.len(), &keep);
+    let columns = keep.iter().map(|&i| rel.columns[i].clone()).collect();
+    Pruned { rel: Rel { node: RelNode::Match { input: Box::new(input.rel), spec, position }, columns }, map }
 }
 
 fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {

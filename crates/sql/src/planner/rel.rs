@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flott_core::error::Position;
 use flott_core::types::{Column, DataType};
 use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
-use flott_plan::{Expr, ExprKind, OverFrame, OverFunction};
+use flott_plan::{Expr, ExprKind, MatchSpec, OverFrame, OverFunction};
 
 use crate::catalog::Table;
 
@@ -169,6 +169,8 @@ pub(crate) enum RelNode {
     },
     /// Each row as often as its column `count` says. Output: the other columns.
     Repeat { input: Box<Rel>, count: usize },
+    /// MATCH_RECOGNIZE. Output: partition columns, measures.
+    Match { input: Box<Rel>, spec: Box<MatchSpec>, position: Option<Position> },
     /// UNION ALL.
     Union { inputs: Vec<Rel> },
     /// ORDER BY, OFFSET, LIMIT.

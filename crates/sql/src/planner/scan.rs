@@ -30,6 +30,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::Rank { input, .. }
         | RelNode::Over { input, .. }
         | RelNode::Repeat { input, .. }
+        | RelNode::Match { input, .. }
         | RelNode::Sort { input, .. } => vec![input],
         RelNode::Join { left, right, .. } => vec![left, right],
         RelNode::Union { inputs } => inputs.iter().collect(),
@@ -75,6 +76,7 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         RelNode::Over { input, partition, order, frame, calls, position } => {
             RelNode::Over { input: boxed(input), partition, order, frame, calls, position }
         }
+        RelNode::Match { input, spec, position } => RelNode::Match { input: boxed(input), spec, position },
         RelNode::Join { left, right, kind, keys, condition, as_of } => {
             RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition, as_of }
         }
