@@ -285,9 +285,14 @@ macro_rules! flink_files {
 
 flink_files!(
     aggregates,
+    functions_conditional,
+    functions_encoding,
     functions_math,
     functions_nested,
+    functions_regexp,
     functions_string,
+    functions_temporal,
+    functions_text,
     functions_time,
     interval_joins,
     joins,
@@ -299,6 +304,8 @@ flink_files!(
     tables,
     temporal_joins,
     top_n,
+    types_arithmetic,
+    types_cast,
     window_joins,
     windows,
 );

@@ -49,7 +49,7 @@ fn double_function(function: &str, arity: usize) -> Option<Compiled> {
         ("TAN", 1) => f64::tan,
         ("COT", 1) => |x| 1.0 / x.tan(),
         ("SINH", 1) => f64::sinh,
-        ("COSH", 1) => cosh,
+        ("COSH", 1) => f64::cosh,
         ("TANH", 1) => f64::tanh,
         ("ASIN", 1) => f64::asin,
         ("ACOS", 1) => f64::acos,
@@ -64,19 +64,6 @@ fn double_function(function: &str, arity: usize) -> Option<Compiled> {
         _ => return None,
     };
     Some(mapped::<Float64Type>(one))
-}
-
-/// As Java's `StrictMath`, which differs from C's in the last digit.
-fn cosh(x: f64) -> f64 {
-    let x = x.abs();
-    if x < 0.5 * std::f64::consts::LN_2 {
-        let t = x.exp_m1();
-        1.0 + t * t / (2.0 * (1.0 + t))
-    } else if x <= 22.0 {
-        0.5 * x.exp() + 0.5 / x.exp()
-    } else {
-        0.5 * (x / 2.0).exp() * (x / 2.0).exp()
-    }
 }
 
 fn double_of_two(f: fn(f64, f64) -> f64) -> Compiled {
