@@ -63,6 +63,7 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
             };
             Box::new(group_aggregate::GroupAggregate::new(options, aggregates, input, output)?)
         }
+        OperatorSpec::Join(spec) if join::AppendJoin::fits(spec) => Box::new(join::AppendJoin::new(spec, output)?),
         OperatorSpec::Join(spec) => Box::new(join::Join::new(spec, output)?),
         OperatorSpec::IntervalJoin(spec) => Box::new(join::IntervalJoin::new(spec, output)?),
         OperatorSpec::WindowJoin(spec) => Box::new(join::WindowJoin::new(spec, output)?),

@@ -1,6 +1,7 @@
 //! Regular join: over the whole history of both sides, for appended rows and changelogs. Probes the other side's state row by row of
 //! a batch, builds output column at a time; a batch that explodes is resumable. Never keeps rows with a NULL key.
 
+mod append;
 mod chains;
 mod expiring;
 mod interval;
@@ -25,6 +26,7 @@ use flott_plan::{JoinKind, RegularJoinSpec};
 
 use crate::emit::Pending;
 use crate::zone::session_zone;
+pub(crate) use append::AppendJoin;
 pub(crate) use interval::IntervalJoin;
 pub(crate) use output::{Builder, Source};
 use side::{Candidate, Changes, Id, Key, Side};
