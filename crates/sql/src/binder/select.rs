@@ -41,12 +41,12 @@ pub(super) struct Source {
 impl QueryBinder<'_> {
     /// A SELECT and the sort keys of its ORDER BY.
     pub(super) fn select(&mut self, select: &Select, order: &[OrderByExpr]) -> Result<Sorted> {
-        let source = self.from_where(select, None)?;
+        let source = self.source_of(select, None)?;
         self.rest(select, source, Vec::new(), order)
     }
 
     /// FROM and WHERE; names of `outer` may be used in WHERE.
-    pub(super) fn from_where(&mut self, select: &Select, outer: Option<&Scope>) -> Result<Source> {
+    pub(super) fn source_of(&mut self, select: &Select, outer: Option<&Scope>) -> Result<Source> {
         refuse_unsupported(select)?;
         let hints = self.read_hints(&select.optimizer_hints, position(select.span()))?;
         let hints_around = std::mem::replace(&mut self.lookup_hints, hints);

@@ -138,7 +138,7 @@ impl QueryBinder<'_> {
         };
         let Some(select) = select_of(q) else { return Ok(all(self.query(q)?, false)) };
         self.enter(q)?;
-        let bound = self.from_where(select, Some(outer)).and_then(|source| match source.on.is_empty() {
+        let bound = self.source_of(select, Some(outer)).and_then(|source| match source.on.is_empty() {
             true => {
                 let sorted = self.rest(select, source, Vec::new(), &[])?;
                 let visible: Vec<usize> = (0..sorted.visible).collect();

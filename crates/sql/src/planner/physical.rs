@@ -67,6 +67,7 @@ pub(crate) struct Phys {
 
 /// What an operator is.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful per query")]
 pub(crate) enum PhysKind {
     Scan {
         table: Arc<Table>,
