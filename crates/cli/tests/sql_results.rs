@@ -237,6 +237,29 @@ const NOT_YET: &str = "-- not yet";
 /// A line of a case whose rows are not Flink's, with the reason. They must differ.
 const DIFFERS: &str = "-- differs from Flink: ";
 
+/// The entries of every `{k=v, …}` ordered by their text: a MAP has no order, and Flink writes that of a hash table.
+fn ordered_maps(text: &str) -> String {
+    let Some(open) = text.find('{') else { return text.to_owned() };
+    let (mut depth, mut parts, mut start) = (0, Vec::new(), open + 1);
+    for (at, c) in text.char_indices().skip_while(|(at, _)| *at < open) {
+        match c {
+            '{' | '[' | '(' => depth += 1,
+            '}' | ']' | ')' => depth -= 1,
+            ',' if depth == 1 => {
+                parts.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            parts.push(text[start..at].trim());
+            parts.sort_unstable();
+            return format!("{}{{{}}}{}", &text[..open], parts.join(", "), ordered_maps(&text[at + 1..]));
+        }
+    }
+    text.to_owned()
+}
+
 /// The cases of a file of `tests/flink`: rows as Flink gave them; where Flink fails, Flott must.
 fn check_flink(name: &str) {
     let path = tests_dir("flink").join(format!("{name}.txt"));
@@ -246,7 +269,10 @@ fn check_flink(name: &str) {
     let mut wrong = String::new();
     for (sql, flink) in cases {
         let straight = run(setup, sql, Mode::Straight);
-        let same = straight == flink || (is_error(&straight) && is_error(flink));
+        let maps = straight.lines().next().is_some_and(|l| l.contains("MAP<") || l.contains("MULTISET<"));
+        let same = straight == flink
+            || maps && ordered_maps(&straight) == ordered_maps(flink)
+            || (is_error(&straight) && is_error(flink));
         if sql.contains(NOT_YET) {
             if !is_error(&straight) {
                 let _ = writeln!(wrong, "{sql}\n--- runs now\n{straight}\n--- Flink\n{flink}\n");

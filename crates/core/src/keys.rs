@@ -4,7 +4,8 @@
 //! Per column: a byte 0 for NULL, or 1 and the value. Integers, dates, times and timestamps are big-endian with the sign bit
 //! flipped; floats are IEEE bits big-endian with −0.0 folded to 0.0 and every NaN to one; strings and bytes are a u32 big-endian
 //! length and the bytes; DECIMAL is 16 bytes, big-endian with the sign bit flipped; BOOLEAN a byte 0 or 1; ROW its fields in
-//! order; ARRAY a u32 big-endian count and the elements. A column of type NULL is the byte 0.
+//! order; ARRAY a u32 big-endian count and the elements; MAP a u32 big-endian count, then key and value of each entry, ordered by the
+//! bytes of the key. A column of type NULL is the byte 0.
 
 mod decode;
 mod encode;
@@ -32,7 +33,9 @@ impl RowCodec {
             if let Some(t) = unsupported(field.data_type()) {
                 return Err(Error::user("key.type", format!("column `{}` cannot be part of a key", field.name()))
                     .detail(format!("its type holds {t}, which has no canonical bytes"))
-                    .hint("use BOOLEAN, numbers, strings, bytes, dates, times, timestamps, ROW or ARRAY of these"));
+                    .hint(
+                        "use BOOLEAN, numbers, strings, bytes, dates, times, timestamps, ROW, ARRAY or MAP of these",
+                    ));
             }
         }
         Ok(RowCodec { fields })
@@ -128,7 +131,7 @@ fn unsupported(t: &DataType) -> Option<&DataType> {
         Null | Boolean | Int8 | Int16 | Int32 | Int64 | Float32 | Float64 | Decimal128(..) | Date32 | Time32(_)
         | Timestamp(..) | Utf8 | Binary => None,
         Struct(fields) => fields.iter().find_map(|f| unsupported(f.data_type())),
-        List(item) => unsupported(item.data_type()),
+        List(item) | Map(item, _) => unsupported(item.data_type()),
         other => Some(other),
     }
 }
@@ -142,7 +145,7 @@ fn same_shape(a: &DataType, b: &DataType) -> bool {
         (Struct(f), Struct(g)) => {
             f.len() == g.len() && f.iter().zip(g).all(|(f, g)| same_shape(f.data_type(), g.data_type()))
         }
-        (List(f), List(g)) => same_shape(f.data_type(), g.data_type()),
+        (List(f), List(g)) | (Map(f, _), Map(g, _)) => same_shape(f.data_type(), g.data_type()),
         _ => a == b,
     }
 }

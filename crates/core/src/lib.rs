@@ -20,6 +20,7 @@ pub mod sink;
 pub mod snapshot;
 pub mod source;
 pub mod state;
+pub mod table_function;
 pub mod text;
 pub mod time;
 pub mod time_pattern;

@@ -51,6 +51,12 @@ pub enum TypeKind {
     Array(Box<DataType>),
     /// MAP<k, v>
     Map(Box<DataType>, Box<DataType>),
+    /// MULTISET<t>, carried as a map from each value to how often it is there.
+    Multiset(Box<DataType>),
+    /// VARIANT: a JSON-like value, carried as JSON text.
+    Variant,
+    /// BITMAP: a set of 32-bit integers, carried in the portable Roaring format.
+    Bitmap,
     /// ROW<name type, …>
     Row(Vec<(String, DataType)>),
 }
@@ -108,8 +114,8 @@ impl TypeKind {
             TypeKind::Float => Arrow::Float32,
             TypeKind::Double => Arrow::Float64,
             TypeKind::Decimal(p, s) => Arrow::Decimal128(*p, i8::try_from(*s).unwrap_or(i8::MAX)),
-            TypeKind::Char(_) | TypeKind::VarChar(_) => Arrow::Utf8,
-            TypeKind::Binary(_) | TypeKind::VarBinary(_) => Arrow::Binary,
+            TypeKind::Char(_) | TypeKind::VarChar(_) | TypeKind::Variant => Arrow::Utf8,
+            TypeKind::Binary(_) | TypeKind::VarBinary(_) | TypeKind::Bitmap => Arrow::Binary,
             TypeKind::Date => Arrow::Date32,
             TypeKind::Time(_) => Arrow::Time32(TimeUnit::Millisecond),
             TypeKind::Timestamp(p) => Arrow::Timestamp(unit(*p), None),
@@ -120,6 +126,7 @@ impl TypeKind {
                 let entries = Fields::from(vec![key, v.to_field("value")]);
                 Arrow::Map(Arc::new(Field::new("entries", Arrow::Struct(entries), false)), false)
             }
+            TypeKind::Multiset(t) => TypeKind::Map(t.clone(), Box::new(TypeKind::Int.not_null())).to_arrow(),
             TypeKind::Row(fields) => Arrow::Struct(fields.iter().map(|(n, t)| t.to_field(n)).collect()),
         }
     }
@@ -171,6 +178,9 @@ impl fmt::Display for TypeKind {
             TypeKind::IntervalYearMonth => write!(f, "INTERVAL MONTH"),
             TypeKind::Array(t) => write!(f, "ARRAY<{t}>"),
             TypeKind::Map(k, v) => write!(f, "MAP<{k}, {v}>"),
+            TypeKind::Multiset(t) => write!(f, "MULTISET<{t}>"),
+            TypeKind::Variant => write!(f, "VARIANT"),
+            TypeKind::Bitmap => write!(f, "BITMAP"),
             TypeKind::Row(fields) => {
                 write!(f, "ROW<")?;
                 for (i, (name, t)) in fields.iter().enumerate() {

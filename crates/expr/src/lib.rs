@@ -10,10 +10,14 @@ mod kernels;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unnest;
 
 pub use bind::{
-    aggregate_type, bind_call, bind_case, bind_cast, common_type, constant_fold, function_names, is_deterministic,
-    is_implicit_cast,
+    JsonClauses, aggregate_type, aggregate_type_of, bind_call, bind_case, bind_cast, bind_json, common_type,
+    constant_fold, function_names, is_deterministic, is_implicit_cast,
 };
 pub use compile::{CompiledCalc, CompiledExpr, EvalContext};
+pub use kernels::bitmap::BitmapFolder;
+pub use kernels::json::write_json_string;
 pub use kernels::{parse_zone, result_writer};
+pub use unnest::unnest;

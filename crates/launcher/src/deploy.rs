@@ -282,6 +282,9 @@ impl Plan<'_> {
             NodeKind::Lookup(lookup) => {
                 flott_operators::lookup_join(&lookup.spec, &lookup.source, &node.inputs, &node.node.columns)?
             }
+            NodeKind::Correlate(correlate) => {
+                flott_operators::correlate(&correlate.spec, &correlate.function, &node.inputs, &node.node.columns)?
+            }
             NodeKind::Sink(sink) => Box::new(SinkOperator::new(Arc::clone(sink), self.run)),
             NodeKind::Source(_) => return Err(Error::bug("a source inside a chain")),
         };

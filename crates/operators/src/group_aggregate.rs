@@ -98,21 +98,21 @@ impl GroupAggregate {
         let options = RecordBatchOptions::new().with_row_count(Some(changes.kinds.len()));
         let rows = RecordBatch::try_new_with_options(self.output.clone(), output, &options)?;
         let batch = ChangeBatch::new(rows, Some(changes.kinds.as_slice().into()), None);
-        let keep = self.wanted(&changes.kinds, &results);
+        let keep = self.wanted(&changes.kinds, &results)?;
         ctx.out.emit(if keep.iter().all(|k| *k) { batch } else { batch.filter(&BooleanArray::from(keep))? });
         Ok(())
     }
 
     /// Rows to emit: no pair whose results are equal (unless a TTL makes the downstream count on renewals), no unwanted `-U`.
-    fn wanted(&self, kinds: &[RowKind], results: &[ArrayRef]) -> Vec<bool> {
+    fn wanted(&self, kinds: &[RowKind], results: &[ArrayRef]) -> Result<Vec<bool>> {
         let mut keep = vec![true; kinds.len()];
-        let data: Vec<_> = results.iter().map(|r| r.to_data()).collect();
+        let data: Vec<_> = results.iter().map(comparable).collect::<Result<_>>()?;
         for i in (0..kinds.len()).filter(|&i| kinds[i] == RowKind::UpdateBefore) {
             let same = self.options.ttl_ms.is_none() && data.iter().all(|d| same_value(d, i, i + 1));
             keep[i] = !same && self.options.update_before;
             keep[i + 1] = !same;
         }
-        keep
+        Ok(keep)
     }
 }
 
@@ -135,6 +135,19 @@ impl Changes {
             column.push(values[gid].clone());
         }
     }
+}
+
+/// The column in a form whose rows are compared byte by byte: nested values as their canonical bytes.
+fn comparable(column: &ArrayRef) -> Result<arrow_data::ArrayData> {
+    if !column.data_type().is_nested() {
+        return Ok(column.to_data());
+    }
+    let field = Arc::new(arrow_schema::Field::new("result", column.data_type().clone(), true));
+    let (mut offsets, mut bytes) = (Vec::new(), Vec::new());
+    RowCodec::new(vec![field])?.encode_rows(std::slice::from_ref(column), &mut offsets, &mut bytes)?;
+    let value = |w: &[u32]| bytes[w[0] as usize..w[1] as usize].to_vec();
+    let rows: arrow_array::BinaryArray = offsets.windows(2).map(|w| Some(value(w))).collect();
+    Ok(rows.to_data())
 }
 
 /// Whether two rows of a finished column are equal; such columns are primitive, boolean, string or binary, and not sliced.

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod calc;
+mod correlate;
 mod emit;
 mod group_aggregate;
 mod join;
@@ -29,9 +30,10 @@ use flott_core::error::{Error, Result};
 use flott_core::lookup::LookupSource;
 use flott_core::operator::{Operator, OperatorFactory};
 use flott_core::sink::ChangelogMode;
+use flott_core::table_function::TableFunction;
 use flott_core::types::Column;
 use flott_plan::OverOrder;
-use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SortKey};
+use flott_plan::spec::{CorrelateSpec, LookupJoinSpec, OperatorSpec, SortKey};
 
 pub use source_transform::{source_transform, source_transform_with};
 
@@ -140,4 +142,15 @@ pub fn lookup_join(
 ) -> Result<Box<dyn Operator>> {
     let input = inputs.first().map(Vec::as_slice).unwrap_or_default();
     Ok(Box::new(lookup::LookupJoin::new(spec, source, input, output)?))
+}
+
+/// The operator of a table function; `inputs` and `output` as for [`factory`].
+pub fn correlate(
+    spec: &CorrelateSpec,
+    function: &Arc<dyn TableFunction>,
+    inputs: &[Vec<Column>],
+    output: &[Column],
+) -> Result<Box<dyn Operator>> {
+    let input = inputs.first().map(Vec::as_slice).unwrap_or_default();
+    Ok(Box::new(correlate::Correlate::new(spec, function, input, output)?))
 }

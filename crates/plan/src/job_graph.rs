@@ -184,6 +184,7 @@ fn kind_name(kind: &NodeKind) -> String {
         NodeKind::Sink(_) => "sink".into(),
         NodeKind::Operator(_) => "operator".into(),
         NodeKind::Lookup(_) => "lookup-join".into(),
+        NodeKind::Correlate(_) => "correlate".into(),
         NodeKind::Spec(spec) => match spec {
             S::Calc { .. } => "calc",
             S::WindowAssign { .. } => "window-assign",

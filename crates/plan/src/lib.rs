@@ -16,7 +16,9 @@ pub use joins::{IntervalJoinSpec, JoinKind, JoinSpec, RegularJoinSpec, TemporalJ
 pub use over::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, TemporalSortSpec};
 pub use pattern::{AfterMatch, MatchExpr, MatchReference, MatchSpec, PatternVariable};
 pub use spec::{
-    AggregateCall, AggregateFunction, LookupJoinOptions, LookupJoinSpec, LookupMissRetry, OperatorSpec, SortKey,
-    SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,
+    AggregateCall, AggregateFunction, BitmapFold, CorrelateSpec, LookupJoinOptions, LookupJoinSpec, LookupMissRetry,
+    OperatorSpec, SortKey, SourceTransformSpec, WindowKind, WindowProperty, WindowSpec,
 };
-pub use stream_graph::{LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode};
+pub use stream_graph::{
+    CorrelateNode, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode,
+};

@@ -186,6 +186,20 @@ pub struct LookupJoinSpec {
     pub options: LookupJoinOptions,
 }
 
+/// Rows of a table function for each row of the input: `CROSS JOIN UNNEST(a)`, `LEFT JOIN LATERAL TABLE(f(x)) ON TRUE`. Output: some of
+/// the input's columns, then some of the function's. Row kinds stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CorrelateSpec {
+    /// INNER; LEFT keeps rows for which the function has none.
+    pub kind: JoinKind,
+    /// Arguments of the function.
+    pub args: Vec<Expr>,
+    /// Columns of the input that are passed on.
+    pub left: Vec<usize>,
+    /// Columns of the function that are passed on.
+    pub right: Vec<usize>,
+}
+
 /// What the LOOKUP hint says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookupJoinOptions {
@@ -236,6 +250,98 @@ pub enum AggregateFunction {
     Min,
     /// MAX
     Max,
+    /// STDDEV_POP, STDDEV_SAMP, VAR_POP, VAR_SAMP
+    Deviation {
+        /// The square root: STDDEV.
+        root: bool,
+        /// Divided by n − 1.
+        sample: bool,
+    },
+    /// FIRST_VALUE: of those that are not NULL.
+    FirstValue,
+    /// LAST_VALUE: of those that are not NULL.
+    LastValue,
+    /// The value of the only row: of a subquery used as a value.
+    SingleValue,
+    /// LISTAGG(text, separator)
+    ListAgg,
+    /// ARRAY_AGG
+    ArrayAgg {
+        /// IGNORE NULLS.
+        ignore_nulls: bool,
+    },
+    /// COLLECT: a multiset.
+    Collect,
+    /// PERCENTILE(number, percentage or percentages [, frequency])
+    Percentile,
+    /// JSON_ARRAYAGG
+    JsonArrayAgg {
+        /// ABSENT ON NULL.
+        absent_on_null: bool,
+    },
+    /// JSON_OBJECTAGG(key, value)
+    JsonObjectAgg {
+        /// ABSENT ON NULL.
+        absent_on_null: bool,
+    },
+    /// BITMAP_BUILD_AGG(integer), BITMAP_AND_AGG(bitmap) …
+    Bitmap {
+        /// How the bitmaps of the rows become one.
+        fold: BitmapFold,
+        /// …_CARDINALITY_AGG: the number of its members.
+        cardinality: bool,
+    },
+}
+
+/// How the bitmaps of a group become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BitmapFold {
+    /// Of integers, one member each.
+    Build,
+    /// Intersection.
+    And,
+    /// Union.
+    Or,
+    /// Symmetric difference.
+    Xor,
+}
+
+impl AggregateFunction {
+    /// Flink's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            AggregateFunction::Count => "COUNT",
+            AggregateFunction::Sum => "SUM",
+            AggregateFunction::Avg => "AVG",
+            AggregateFunction::Min => "MIN",
+            AggregateFunction::Max => "MAX",
+            AggregateFunction::Deviation { root: true, sample: false } => "STDDEV_POP",
+            AggregateFunction::Deviation { root: true, sample: true } => "STDDEV_SAMP",
+            AggregateFunction::Deviation { root: false, sample: false } => "VAR_POP",
+            AggregateFunction::Deviation { root: false, sample: true } => "VAR_SAMP",
+            AggregateFunction::FirstValue => "FIRST_VALUE",
+            AggregateFunction::LastValue => "LAST_VALUE",
+            AggregateFunction::SingleValue => "SINGLE_VALUE",
+            AggregateFunction::ListAgg => "LISTAGG",
+            AggregateFunction::ArrayAgg { .. } => "ARRAY_AGG",
+            AggregateFunction::Collect => "COLLECT",
+            AggregateFunction::Percentile => "PERCENTILE",
+            AggregateFunction::JsonArrayAgg { .. } => "JSON_ARRAYAGG",
+            AggregateFunction::JsonObjectAgg { .. } => "JSON_OBJECTAGG",
+            AggregateFunction::Bitmap { fold, cardinality: false } => match fold {
+                BitmapFold::Build => "BITMAP_BUILD_AGG",
+                BitmapFold::And => "BITMAP_AND_AGG",
+                BitmapFold::Or => "BITMAP_OR_AGG",
+                BitmapFold::Xor => "BITMAP_XOR_AGG",
+            },
+            AggregateFunction::Bitmap { fold, cardinality: true } => match fold {
+                BitmapFold::Build => "BITMAP_BUILD_CARDINALITY_AGG",
+                BitmapFold::And => "BITMAP_AND_CARDINALITY_AGG",
+                BitmapFold::Or => "BITMAP_OR_CARDINALITY_AGG",
+                BitmapFold::Xor => "BITMAP_XOR_CARDINALITY_AGG",
+            },
+        }
+    }
 }
 
 /// Windows over a time attribute.

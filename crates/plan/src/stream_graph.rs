@@ -7,9 +7,10 @@ use flott_core::lookup::LookupSource;
 use flott_core::operator::OperatorFactory;
 use flott_core::sink::Sink;
 use flott_core::source::{Source, SourceTransformFactory, WatermarkOptions};
+use flott_core::table_function::TableFunction;
 use flott_core::types::Column;
 
-use crate::spec::{LookupJoinSpec, OperatorSpec};
+use crate::spec::{CorrelateSpec, LookupJoinSpec, OperatorSpec};
 
 /// Index of a node in its graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub enum NodeKind {
     Operator(Arc<dyn OperatorFactory>),
     /// A lookup join: a SQL operator that asks a connector.
     Lookup(LookupNode),
+    /// A table function applied to each row.
+    Correlate(CorrelateNode),
     /// A sink.
     Sink(Arc<dyn Sink>),
 }
@@ -65,6 +68,15 @@ pub struct LookupNode {
     pub spec: LookupJoinSpec,
     /// The connector's lookup source, on the key columns of the join.
     pub source: Arc<dyn LookupSource>,
+}
+
+/// A table function applied to each row, with the function.
+#[derive(Clone)]
+pub struct CorrelateNode {
+    /// What is called with what, as data.
+    pub spec: CorrelateSpec,
+    /// The function: UNNEST, or one of the user.
+    pub function: Arc<dyn TableFunction>,
 }
 
 /// A source with what happens to its rows first.

@@ -39,8 +39,8 @@ fn value(array: &ArrayRef, i: usize, data_type: &DataType) -> Value {
             let unscaled = array.as_primitive::<Decimal128Type>().value(i);
             text(|out| format_decimal(unscaled, *scale, out))
         }
-        TypeKind::Char(_) | TypeKind::VarChar(_) => Value::from(array.as_string::<i32>().value(i)),
-        TypeKind::Binary(_) | TypeKind::VarBinary(_) => {
+        TypeKind::Char(_) | TypeKind::VarChar(_) | TypeKind::Variant => Value::from(array.as_string::<i32>().value(i)),
+        TypeKind::Binary(_) | TypeKind::VarBinary(_) | TypeKind::Bitmap => {
             let bytes = array.as_binary::<i32>().value(i);
             text(|out| bytes.iter().for_each(|b| out.push_str(&format!("{b:02x}"))))
         }
@@ -60,6 +60,10 @@ fn value(array: &ArrayRef, i: usize, data_type: &DataType) -> Value {
         TypeKind::Array(item) => {
             let items = array.as_list::<i32>().value(i);
             Value::Array((0..items.len()).map(|j| value(&items, j, item)).collect())
+        }
+        TypeKind::Multiset(t) => {
+            let map = DataType { kind: TypeKind::Map(t.clone(), Box::new(TypeKind::Int.not_null())), nullable: true };
+            value(array, i, &map)
         }
         TypeKind::Map(k, v) => {
             let entries = array.as_map().value(i);

@@ -183,7 +183,12 @@ impl Field {
                 let children = fields.iter().enumerate().map(|(i, (n, t))| child(n, t, i as u64));
                 Kind::Row(children.collect::<Result<_>>()?)
             }
-            TypeKind::Null | TypeKind::IntervalDayTime | TypeKind::IntervalYearMonth => {
+            TypeKind::Null
+            | TypeKind::IntervalDayTime
+            | TypeKind::IntervalYearMonth
+            | TypeKind::Multiset(_)
+            | TypeKind::Variant
+            | TypeKind::Bitmap => {
                 return Err(Error::user("datagen.type", format!("column `{path}`: a {data_type} cannot be generated")));
             }
         })

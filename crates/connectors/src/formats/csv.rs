@@ -111,13 +111,13 @@ impl CsvOptions {
 /// Refuses types that csv has no text for: MAP, and collections in collections.
 pub(super) fn check_types(columns: &[Column]) -> Result<()> {
     fn flat(t: &DataType) -> bool {
-        !matches!(t.kind, TypeKind::Array(_) | TypeKind::Row(_) | TypeKind::Map(..))
+        !matches!(t.kind, TypeKind::Array(_) | TypeKind::Row(_) | TypeKind::Map(..) | TypeKind::Multiset(_))
     }
     for column in columns {
         let ok = match &column.data_type.kind {
             TypeKind::Array(t) => flat(t),
             TypeKind::Row(fields) => fields.iter().all(|(_, t)| flat(t)),
-            TypeKind::Map(..) => false,
+            TypeKind::Map(..) | TypeKind::Multiset(_) => false,
             _ => true,
         };
         if !ok {

@@ -453,7 +453,8 @@ impl JsonDecoder {
 pub(super) fn check_keys(name: &str, t: &DataType) -> Result<()> {
     match &t.kind {
         TypeKind::Map(key, value) if key.kind.is_string() => check_keys(name, value),
-        TypeKind::Map(..) => Err(Error::user(
+        TypeKind::Multiset(key) if key.kind.is_string() => Ok(()),
+        TypeKind::Map(..) | TypeKind::Multiset(_) => Err(Error::user(
             "format.json.type",
             format!("column `{name}`: a JSON object cannot carry {t}, its keys are strings"),
         )

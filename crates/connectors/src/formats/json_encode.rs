@@ -31,6 +31,7 @@ impl Member {
             TypeKind::Row(fields) => fields.iter().map(|(n, t)| Member::of(n, t)).collect(),
             TypeKind::Array(item) => vec![Member::of("", item)],
             TypeKind::Map(_, value) => vec![Member::of("", value)],
+            TypeKind::Multiset(_) => vec![Member { name: String::new(), children: Vec::new() }],
             _ => Vec::new(),
         };
         let mut text = String::new();

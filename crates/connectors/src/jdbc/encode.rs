@@ -24,6 +24,7 @@ pub fn check_types(table: &str, columns: &[Column]) -> Result<()> {
             kind,
             TypeKind::Array(_)
                 | TypeKind::Map(..)
+                | TypeKind::Multiset(_)
                 | TypeKind::Row(_)
                 | TypeKind::Null
                 | TypeKind::IntervalDayTime

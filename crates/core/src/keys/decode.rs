@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow_array::builder::BooleanBuilder;
 use arrow_array::types::*;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, ListArray, NullArray, PrimitiveArray, StringArray, StructArray, new_null_array,
+    Array, ArrayRef, BinaryArray, ListArray, MapArray, NullArray, PrimitiveArray, StringArray, StructArray,
+    new_null_array,
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, TimeUnit};
@@ -100,6 +101,7 @@ pub(super) fn column(data_type: &DataType, rows: &mut [&[u8]]) -> Result<ArrayRe
             Ok(Arc::new(array.map_err(|e| corrupt(e.to_string()))?))
         }
         DataType::List(item) => lists(item, rows),
+        DataType::Map(entries, _) => maps(entries, rows),
         other => Err(Error::bug(format!("no canonical bytes for {other}"))),
     }
 }
@@ -208,6 +210,33 @@ fn lists(item: &arrow_schema::FieldRef, rows: &mut [&[u8]]) -> Result<ArrayRef> 
     Ok(Arc::new(array.map_err(|e| corrupt(e.to_string()))?))
 }
 
+fn maps(entries: &arrow_schema::FieldRef, rows: &mut [&[u8]]) -> Result<ArrayRef> {
+    let DataType::Struct(fields) = entries.data_type() else { return Err(Error::bug("a map has entries")) };
+    let mut parts: [Vec<&[u8]>; 2] = [Vec::new(), Vec::new()];
+    let mut offsets: Vec<i32> = Vec::with_capacity(rows.len() + 1);
+    let mut nulls: Vec<usize> = Vec::new();
+    offsets.push(0);
+    for (i, row) in rows.iter_mut().enumerate() {
+        if cut_valid(row)? {
+            for _ in 0..cut_u32(row)? {
+                for (part, field) in parts.iter_mut().zip(fields) {
+                    let before = *row;
+                    skip(field.data_type(), row)?;
+                    part.push(&before[..before.len() - row.len()]);
+                }
+            }
+        } else {
+            nulls.push(i);
+        }
+        offsets.push(i32::try_from(parts[0].len()).map_err(|_| corrupt("more than 2³¹ entries in one batch"))?);
+    }
+    let columns = parts.iter_mut().zip(fields).map(|(part, f)| column(f.data_type(), part)).collect::<Result<_>>()?;
+    let values = StructArray::try_new(fields.clone(), columns, None).map_err(|e| corrupt(e.to_string()))?;
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    let array = MapArray::try_new(entries.clone(), offsets, values, null_buffer(rows.len(), &nulls), false);
+    Ok(Arc::new(array.map_err(|e| corrupt(e.to_string()))?))
+}
+
 /// Cuts one value off without decoding it.
 fn skip(data_type: &DataType, rest: &mut &[u8]) -> Result<()> {
     if !cut_valid(rest)? {
@@ -222,6 +251,11 @@ fn skip(data_type: &DataType, rest: &mut &[u8]) -> Result<()> {
         DataType::List(item) => {
             let count = cut_u32(rest)?;
             return (0..count).try_for_each(|_| skip(item.data_type(), rest));
+        }
+        DataType::Map(entries, _) => {
+            let DataType::Struct(fields) = entries.data_type() else { return Err(Error::bug("a map has entries")) };
+            let count = cut_u32(rest)?;
+            return (0..count).try_for_each(|_| fields.iter().try_for_each(|f| skip(f.data_type(), rest)));
         }
         fixed => fixed.primitive_width().ok_or_else(|| Error::bug(format!("no canonical bytes for {fixed}")))?,
     };

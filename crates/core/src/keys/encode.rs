@@ -68,9 +68,23 @@ pub(super) enum Encoder<'a> {
     I128(&'a [i128], Nulls<'a>),
     F32(&'a [f32], Nulls<'a>),
     F64(&'a [f64], Nulls<'a>),
-    Bytes { offsets: &'a [i32], data: &'a [u8], nulls: Nulls<'a> },
+    Bytes {
+        offsets: &'a [i32],
+        data: &'a [u8],
+        nulls: Nulls<'a>,
+    },
     Row(Vec<Encoder<'a>>, Nulls<'a>),
-    List { offsets: &'a [i32], items: Box<Encoder<'a>>, nulls: Nulls<'a> },
+    List {
+        offsets: &'a [i32],
+        items: Box<Encoder<'a>>,
+        nulls: Nulls<'a>,
+    },
+    /// Keys and values.
+    Map {
+        offsets: &'a [i32],
+        entry: Box<[Encoder<'a>; 2]>,
+        nulls: Nulls<'a>,
+    },
 }
 
 fn values<T: ArrowPrimitiveType>(array: &dyn Array) -> (&[T::Native], Nulls<'_>) {
@@ -127,6 +141,11 @@ impl<'a> Encoder<'a> {
                 let items = Box::new(Encoder::new(a.values().as_ref())?);
                 Encoder::List { offsets: a.value_offsets(), items, nulls: some_nulls(a) }
             }
+            DataType::Map(..) => {
+                let a = array.as_map();
+                let entry = Box::new([Encoder::new(a.keys().as_ref())?, Encoder::new(a.values().as_ref())?]);
+                Encoder::Map { offsets: a.value_offsets(), entry, nulls: some_nulls(a) }
+            }
             other => return Err(Error::bug(format!("no canonical bytes for {other}"))),
         })
     }
@@ -142,7 +161,7 @@ impl<'a> Encoder<'a> {
             Encoder::I64(_, n) | Encoder::F64(_, n) => n.is_none().then_some(9),
             Encoder::I128(_, n) => n.is_none().then_some(17),
             Encoder::Row(fields, None) => fields.iter().map(Encoder::width).sum::<Option<usize>>().map(|w| w + 1),
-            Encoder::Bytes { .. } | Encoder::Row(..) | Encoder::List { .. } => None,
+            Encoder::Bytes { .. } | Encoder::Row(..) | Encoder::List { .. } | Encoder::Map { .. } => None,
         }
     }
 
@@ -171,7 +190,10 @@ impl<'a> Encoder<'a> {
             Encoder::I32(_, n) | Encoder::F32(_, n) => fixed(4, n),
             Encoder::I64(_, n) | Encoder::F64(_, n) => fixed(8, n),
             Encoder::I128(_, n) => fixed(16, n),
-            Encoder::Bytes { nulls, .. } | Encoder::Row(_, nulls) | Encoder::List { nulls, .. }
+            Encoder::Bytes { nulls, .. }
+            | Encoder::Row(_, nulls)
+            | Encoder::List { nulls, .. }
+            | Encoder::Map { nulls, .. }
                 if is_null(nulls, i) =>
             {
                 1
@@ -180,6 +202,10 @@ impl<'a> Encoder<'a> {
             Encoder::Row(fields, _) => 1 + fields.iter().map(|f| f.row_length(i)).sum::<usize>(),
             Encoder::List { offsets, items, .. } => {
                 5 + (offsets[i]..offsets[i + 1]).map(|j| items.row_length(j as usize)).sum::<usize>()
+            }
+            Encoder::Map { offsets, entry, .. } => {
+                let length = |j: usize| entry[0].row_length(j) + entry[1].row_length(j);
+                5 + (offsets[i]..offsets[i + 1]).map(|j| length(j as usize)).sum::<usize>()
             }
         }
     }
@@ -224,7 +250,9 @@ impl<'a> Encoder<'a> {
             Encoder::I128(_, n) => is_null(n, i),
             Encoder::F32(_, n) => is_null(n, i),
             Encoder::F64(_, n) => is_null(n, i),
-            Encoder::Bytes { nulls, .. } | Encoder::List { nulls, .. } => is_null(nulls, i),
+            Encoder::Bytes { nulls, .. } | Encoder::List { nulls, .. } | Encoder::Map { nulls, .. } => {
+                is_null(nulls, i)
+            }
         };
         bytes[*cursor] = u8::from(!null);
         *cursor += 1;
@@ -255,6 +283,10 @@ impl<'a> Encoder<'a> {
                 put(&((offsets[i + 1] - offsets[i]) as u32).to_be_bytes());
                 (offsets[i]..offsets[i + 1]).for_each(|j| items.write_row(j as usize, cursor, bytes));
             }
+            Encoder::Map { offsets, entry, .. } => {
+                put(&((offsets[i + 1] - offsets[i]) as u32).to_be_bytes());
+                write_entries(entry, offsets[i] as usize..offsets[i + 1] as usize, cursor, bytes);
+            }
         }
     }
 
@@ -263,6 +295,24 @@ impl<'a> Encoder<'a> {
         let mut cursor = bytes.len();
         bytes.resize(cursor + self.row_length(i), 0);
         self.write_row(i, &mut cursor, bytes);
+    }
+}
+
+/// Writes the entries of a map ordered by the bytes of their keys: equal maps must be one key.
+fn write_entries(entry: &[Encoder<'_>; 2], range: std::ops::Range<usize>, cursor: &mut usize, bytes: &mut [u8]) {
+    let start = *cursor;
+    let mut entries = Vec::with_capacity(range.len());
+    for j in range {
+        let from = *cursor - start;
+        entry.iter().for_each(|e| e.write_row(j, cursor, bytes));
+        entries.push(from..*cursor - start);
+    }
+    let written = &mut bytes[start..*cursor];
+    if !entries.is_sorted_by(|a, b| written[a.clone()] <= written[b.clone()]) {
+        let unordered = written.to_vec();
+        entries.sort_by(|a, b| unordered[a.clone()].cmp(&unordered[b.clone()]));
+        let ordered: Vec<u8> = entries.into_iter().flat_map(|e| unordered[e].iter().copied()).collect();
+        written.copy_from_slice(&ordered);
     }
 }
 

@@ -18,6 +18,9 @@ pub fn bind_cast(expr: Expr, to: DataType, safe: bool) -> Result<Expr> {
             _ => error,
         });
     }
+    if from.kind == TypeKind::Variant && !to.kind.is_string() && to.kind != TypeKind::Variant {
+        return Ok(Expr::call("$VARIANT_CAST", vec![expr], to.kind.nullable()));
+    }
     // A decimal that does not fit its target is NULL, not an error; so is a failed TRY_CAST.
     let nullable = from.nullable
         || safe
@@ -75,7 +78,10 @@ fn castable(from: &TypeKind, to: &TypeKind) -> bool {
         (Binary(_) | VarBinary(_), Binary(_) | VarBinary(_)) => true,
         (Date | Timestamp(_) | TimestampLtz(_), Date | Timestamp(_) | TimestampLtz(_)) => true,
         (Timestamp(_) | TimestampLtz(_) | Time(_), Time(_)) => true,
-        (Array(a), Array(b)) => castable(&a.kind, &b.kind),
+        (Array(a), Array(b)) | (Multiset(a), Multiset(b)) => castable(&a.kind, &b.kind),
+        (Map(k, v), Map(l, w)) => castable(&k.kind, &l.kind) && castable(&v.kind, &w.kind),
+        (Variant, b) => b.is_numeric() || b.is_timestamp() || matches!(b, Boolean | Date),
+        (Bitmap, Binary(_) | VarBinary(_)) | (Binary(_) | VarBinary(_), Bitmap) => true,
         (Row(a), Row(b)) => a.len() == b.len() && a.iter().zip(b).all(|(x, y)| castable(&x.1.kind, &y.1.kind)),
         _ => false,
     }

@@ -8,7 +8,7 @@ use flott_plan::expr::{Expr, ExprKind, Literal};
 
 use crate::kernels::{constant_text, is_regexp};
 
-use super::{any_nullable, implicit_cast, mismatch, special, variadic};
+use super::{any_nullable, collection, implicit_cast, json, mismatch, special, variadic};
 
 /// What a parameter takes.
 #[derive(Clone, Copy)]
@@ -307,7 +307,8 @@ impl Function {
 /// All names [`super::bind_call`] knows, sorted: what SHOW FUNCTIONS lists, operators included.
 pub fn function_names() -> Vec<&'static str> {
     let table = FUNCTIONS.iter().flat_map(|f| f.names.iter().copied());
-    let mut names: Vec<&str> = table.chain(special::NAMES.iter().chain(variadic::NAMES).copied()).collect();
+    let more = [variadic::NAMES, collection::NAMES, json::NAMES, json::WITH_CLAUSES].into_iter().flatten().copied();
+    let mut names: Vec<&str> = table.chain(special::NAMES.iter().copied()).chain(more).collect();
     names.sort_unstable();
     names
 }

@@ -3,16 +3,19 @@
 mod aggregate;
 mod arithmetic;
 mod cast;
+mod collection;
 mod fold;
 mod functions;
+mod json;
 mod special;
 mod types;
 mod variadic;
 
-pub use aggregate::aggregate_type;
+pub use aggregate::{aggregate_type, aggregate_type_of};
 pub use cast::{bind_cast, is_implicit_cast};
 pub use fold::{constant_fold, is_deterministic};
 pub use functions::function_names;
+pub use json::{JsonClauses, bind_json};
 pub use types::common_type;
 
 use flott_core::types::{DataType, TypeKind};
@@ -26,6 +29,12 @@ pub fn bind_call(name: &str, args: Vec<Expr>) -> Result<Expr> {
         return Ok(bound);
     }
     if let Some(bound) = variadic::bind(&upper, &args)? {
+        return Ok(bound);
+    }
+    if let Some(bound) = collection::bind(&upper, &args)? {
+        return Ok(bound);
+    }
+    if let Some(bound) = json::bind(&upper, &args)? {
         return Ok(bound);
     }
     functions::bind(&upper, args)

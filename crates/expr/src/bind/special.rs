@@ -46,8 +46,6 @@ pub(super) const NAMES: &[&str] = &[
     "TIMESTAMPADD",
     "TO_TIMESTAMP_LTZ",
     "CURRENT_WATERMARK",
-    "CARDINALITY",
-    "ELEMENT_AT",
 ];
 
 /// Units of EXTRACT, FLOOR … TO, TIMESTAMPDIFF and TIMESTAMPADD.
@@ -134,11 +132,6 @@ pub(super) fn bind(name: &str, args: &[Expr]) -> Result<Option<Expr>> {
             };
             Expr::call(name, vec![a.clone()], kind.nullable())
         }
-        ("CARDINALITY", [a]) if matches!(a.data_type.kind, TypeKind::Array(_) | TypeKind::Map(..)) => {
-            let data_type = DataType { kind: TypeKind::Int, nullable: a.data_type.nullable };
-            Expr::call(name, vec![a.clone()], data_type)
-        }
-        ("ELEMENT_AT", [a, i]) => element_at(args, a, i)?,
         _ => return Err(mismatch(&quoted(name), args, expected(name))),
     };
     Ok(Some(expr))
@@ -163,8 +156,6 @@ fn expected(name: &str) -> &'static str {
         }
         "ROUND" | "TRUNCATE" => "a number and, if wanted, a number of digits",
         "CURRENT_WATERMARK" => "an event-time attribute",
-        "CARDINALITY" => "an ARRAY or a MAP",
-        "ELEMENT_AT" => "an ARRAY and an integer, or a MAP and a key",
         _ => "two values",
     }
 }
@@ -332,19 +323,4 @@ fn to_timestamp_ltz(args: &[Expr], x: &Expr, rest: &[Expr]) -> Result<Expr> {
     let kind = TypeKind::TimestampLtz((precision as u8).max(3));
     let precision = Expr::literal(Literal::Int(precision), TypeKind::Int.not_null());
     Ok(Expr::call(name, vec![x, precision], kind.nullable()))
-}
-
-fn element_at(args: &[Expr], a: &Expr, i: &Expr) -> Result<Expr> {
-    match &a.data_type.kind {
-        TypeKind::Array(item) if i.data_type.kind.is_integer() => {
-            let index = implicit_cast(i.clone(), &TypeKind::Int)?;
-            Ok(Expr::call("ELEMENT_AT", vec![a.clone(), index], item.kind.clone().nullable()))
-        }
-        TypeKind::Map(key, value)
-            if i.data_type.kind == key.kind || i.data_type.kind.is_string() && key.kind.is_string() =>
-        {
-            Ok(Expr::call("ELEMENT_AT", vec![a.clone(), i.clone()], value.kind.clone().nullable()))
-        }
-        _ => Err(mismatch("ELEMENT_AT", args, expected("ELEMENT_AT"))),
-    }
 }

@@ -205,7 +205,7 @@ fn false_bits(a: &BooleanArray) -> BooleanBuffer {
 }
 
 /// A field of a ROW: NULL where the ROW is.
-fn child(row: &StructArray, field: usize) -> Result<ArrayRef> {
+pub(crate) fn child(row: &StructArray, field: usize) -> Result<ArrayRef> {
     let column = row.column(field);
     let Some(nulls) = row.nulls().filter(|n| n.null_count() > 0) else { return Ok(Arc::clone(column)) };
     let same =

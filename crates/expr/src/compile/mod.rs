@@ -6,6 +6,7 @@ mod program;
 mod value;
 
 pub use calc::CompiledCalc;
+pub(crate) use frame::child as field;
 pub(crate) use program::Program;
 #[cfg(test)]
 pub(crate) use value::literal_to_array;

@@ -115,8 +115,12 @@ impl Builder<'_> {
 
     fn call(&mut self, function: &str, args: &[Expr], expr: &Expr) -> Result<(Op, bool)> {
         let mut ids = Vec::with_capacity(args.len());
-        for arg in args {
-            ids.push(self.add(arg)?);
+        for (i, arg) in args.iter().enumerate() {
+            // All functions that read one document share its parsed form.
+            ids.push(match i == 0 && kernels::json::takes_document(function) {
+                true => self.add(&Expr::call(kernels::json::PARSED, vec![arg.clone()], TypeKind::BYTES.nullable()))?,
+                false => self.add(arg)?,
+            });
         }
         Ok(match function {
             "AND" | "OR" if ids.len() >= 2 => {

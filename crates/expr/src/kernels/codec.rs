@@ -204,7 +204,7 @@ fn decoded(args: &[Value], rows: usize, constant: Option<Charset>) -> Result<Arr
     Ok(Arc::new(out))
 }
 
-fn base64(b: &[u8], out: &mut String) {
+pub(super) fn base64(b: &[u8], out: &mut String) {
     for chunk in b.chunks(3) {
         let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for k in 0..4 {

@@ -7,13 +7,13 @@ use arrow_array::types::*;
 use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray};
 use arrow_buffer::BooleanBuffer;
 use arrow_ord::cmp;
-use arrow_ord::ord::make_comparator;
-use arrow_schema::{DataType as Arrow, SortOptions};
+use arrow_schema::DataType as Arrow;
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
 use flott_plan::expr::Expr;
 
 use super::Compiled;
+use super::array::Keys;
 use super::decimal::power;
 use super::lift::{primitive, rows_bool};
 use crate::compile::Value;
@@ -87,9 +87,9 @@ pub(super) fn compare(comparison: Comparison, a: &Value, b: &Value, rows: usize)
         (Arrow::Float64, Arrow::Float64) => float::<Float64Type>(comparison, a, b, rows),
         (Arrow::Decimal128(_, s), Arrow::Decimal128(_, t)) if x != y => decimal(comparison, a, b, *s, *t, rows),
         (Arrow::Struct(_) | Arrow::List(_) | Arrow::Map(..), _) => {
-            let compare = make_comparator(a.array(), b.array(), SortOptions::default())?;
-            let (m, n) = (a.row_mask(), b.row_mask());
-            Ok(rows_bool(&[a, b], rows, |i| comparison.accepts(compare(i & m, i & n))))
+            // Only = and <> come here: equal values have equal bytes, also those of maps.
+            let (x, y, m, n) = (Keys::of(a.array())?, Keys::of(b.array())?, a.row_mask(), b.row_mask());
+            Ok(rows_bool(&[a, b], rows, |i| comparison.accepts(x.at(i & m).cmp(y.at(i & n)))))
         }
         _ => {
             let kernel = match comparison {

@@ -1,6 +1,9 @@
 //! The functions themselves, over Arrow arrays: chosen by argument types when an expression is compiled; none reads a clock or panics on data.
 
 mod arith;
+mod array;
+mod array_set;
+pub(crate) mod bitmap;
 pub(crate) mod cast;
 pub(crate) mod choose;
 mod codec;
@@ -9,8 +12,10 @@ mod decimal;
 mod digest;
 mod extremes;
 mod java_regex;
+pub(crate) mod json;
 mod lift;
 mod logic;
+mod map;
 mod math;
 mod nested;
 mod parse_url;
@@ -82,6 +87,11 @@ pub(crate) fn compile(function: &str, args: &[Expr], out: &DataType) -> Result<C
         parse_url::kernel,
         printf::kernel,
         random::kernel,
+        array::kernel,
+        array_set::kernel,
+        map::kernel,
+        json::kernel,
+        bitmap::kernel,
     ] {
         if let Some(compiled) = family(function, args, out)? {
             return Ok(compiled);

@@ -33,10 +33,16 @@ fn column(layout: &Layout, out: &OutputSpec, images: &[u8], beside: &[Vec<Beside
     }
     let present = BooleanBuffer::from_iter(rows().map(|r| read_i64(r, 0) > 0));
     let nulls = Some(NullBuffer::new(present)).filter(|n| n.null_count() > 0);
+    if acc.kind == AccKind::Moments {
+        return moments(out, rows().collect());
+    }
+    if let (AccKind::Collected { kind, .. }, Some(codec), Some(v)) = (acc.kind, &acc.codec, acc.beside) {
+        return super::collect::column(out.function, kind, codec, &out.arrow, &beside[v]);
+    }
     let average = out.function == AggregateFunction::Avg;
     let form = match acc.kind {
         AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => form,
-        AccKind::Count => Form::Int,
+        AccKind::Count | AccKind::Moments | AccKind::Collected { .. } => Form::Int,
     };
     match form {
         Form::Int => {
@@ -95,6 +101,30 @@ fn floats(arrow: &Arrow, values: Vec<f64>, nulls: Option<NullBuffer>) -> Result<
         Arrow::Float64 => Arc::new(PrimitiveArray::<Float64Type>::new(values.into(), nulls)),
         other => return Err(Error::bug(format!("an aggregate over floating point has type {other}"))),
     })
+}
+
+/// Variances and standard deviations, cast to the result's type as Flink does.
+fn moments(out: &OutputSpec, rows: Vec<&[u8]>) -> Result<ArrayRef> {
+    let AggregateFunction::Deviation { root, sample } = out.function else {
+        return Err(Error::bug("moments make deviations"));
+    };
+    let value = |r: &[u8]| {
+        let (count, squares) = (read_i64(r, 0), f64::from_bits(read_i64(r, 16) as u64));
+        let divisor = count - i64::from(sample);
+        (divisor > 0).then(|| squares / divisor as f64).map(|v| if root { v.sqrt() } else { v })
+    };
+    let values: Vec<Option<f64>> = rows.into_iter().map(value).collect();
+    let nulls = Some(NullBuffer::from_iter(values.iter().map(Option::is_some))).filter(|n| n.null_count() > 0);
+    let values = values.into_iter().map(Option::unwrap_or_default);
+    match out.arrow {
+        Arrow::Float32 | Arrow::Float64 => floats(&out.arrow, values.collect(), nulls),
+        Arrow::Decimal128(_, scale) => {
+            let power = 10f64.powi(scale.into());
+            let array = Decimal128Array::new(values.map(|v| (v * power).round() as i128).collect(), nulls);
+            Ok(Arc::new(array.with_data_type(out.arrow.clone())))
+        }
+        _ => integers(&out.arrow, values.map(|v| v as i64).collect(), nulls),
+    }
 }
 
 /// NULL where the result does not fit, as in Flink.

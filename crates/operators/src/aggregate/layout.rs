@@ -3,11 +3,15 @@
 //! A row is an optional header of its owner, the number of rows of the group (i64), then the accumulators, 8 bytes aligned.
 //! Calls that need the same accumulator share it: `SUM(x)` and `AVG(x)` keep one sum and one count.
 
+use std::sync::Arc;
+
 use arrow_schema::DataType as Arrow;
 use flott_core::error::{Error, Result};
-use flott_core::types::TypeKind;
+use flott_core::keys::RowCodec;
+use flott_core::types::{DataType, TypeKind};
 use flott_plan::spec::{AggregateCall, AggregateFunction};
 
+use super::collected::Collected;
 use super::values::{Form, form_of};
 
 /// What an accumulator keeps.
@@ -28,6 +32,15 @@ pub(crate) enum AccKind {
         max: bool,
         /// Form of the value.
         form: Form,
+    },
+    /// Count, mean and sum of squared distances from it (f64), kept up as Welford does.
+    Moments,
+    /// Count, and values beside the row.
+    Collected {
+        /// Which of them.
+        kind: Collected,
+        /// How many arguments must not be NULL for a row to count.
+        not_null: usize,
     },
 }
 
@@ -62,6 +75,8 @@ pub(crate) struct Accumulator {
     pub beside: Option<usize>,
     /// Index among the value multisets (MIN/MAX of inputs that retract).
     pub multiset: Option<usize>,
+    /// Bytes of the arguments, for values kept beside the row.
+    pub codec: Option<RowCodec>,
     /// Its part of the state's schema text.
     pub schema: String,
 }
@@ -130,7 +145,7 @@ impl Layout {
     }
 
     fn add(&mut self, call: &AggregateCall, retracts: bool) -> Result<()> {
-        let kind = acc_kind(call)?;
+        let kind = acc_kind(call, retracts)?;
         // Duplicates change neither MIN nor MAX.
         let distinct = call.distinct && !matches!(kind, AccKind::Extreme { .. }) && !call.args.is_empty();
         let mask = match (distinct, call.filter) {
@@ -145,8 +160,12 @@ impl Layout {
         // COUNT of a column that cannot be NULL is COUNT(*).
         let never_null = call.arg_types.iter().all(|t| !t.nullable);
         let args: &[usize] = if kind == AccKind::Count && never_null { &[] } else { &call.args };
-        let arg_type = call.arg_types.first().map(|t| t.kind.to_string()).unwrap_or_default();
+        let arg_type = call.arg_types.iter().map(|t| t.kind.to_string()).collect::<Vec<_>>().join(",");
         let acc = self.accumulator(kind, args, mask, retracts, &arg_type);
+        if matches!(kind, AccKind::Collected { .. }) {
+            let field = |(i, t): (usize, &DataType)| Arc::new(t.to_field(&format!("argument {i}")));
+            self.accumulators[acc].codec = Some(RowCodec::new(call.arg_types.iter().enumerate().map(field).collect())?);
+        }
         let arg_scale = match call.arg_types.first().map(|t| &t.kind) {
             Some(TypeKind::Decimal(_, s)) => *s,
             _ => 0,
@@ -175,6 +194,10 @@ impl Layout {
             return i;
         }
         let (mut beside, mut multiset) = (None, None);
+        if let AccKind::Collected { .. } = kind {
+            beside = Some(self.beside);
+            self.beside += 1;
+        }
         if let AccKind::Extreme { form, .. } = kind {
             if form == Form::Bytes {
                 beside = Some(self.beside);
@@ -189,10 +212,21 @@ impl Layout {
             AccKind::Count => "count".to_owned(),
             AccKind::Sum { .. } => format!("sum,count:{text}"),
             AccKind::Extreme { max, .. } => format!("count,{}:{text}", if max { "max" } else { "min" }),
+            AccKind::Moments => format!("count,mean,squares:{text}"),
+            AccKind::Collected { kind, .. } => format!("count,{kind:?}:{text}"),
         };
         let offset = self.width;
         self.width += kind.width();
-        self.accumulators.push(Accumulator { kind, args: args.to_vec(), mask, offset, beside, multiset, schema });
+        self.accumulators.push(Accumulator {
+            kind,
+            args: args.to_vec(),
+            mask,
+            offset,
+            beside,
+            multiset,
+            codec: None,
+            schema,
+        });
         self.accumulators.len() - 1
     }
 
@@ -212,11 +246,22 @@ impl Layout {
     }
 }
 
+impl Accumulator {
+    /// Arguments that must not be NULL for a row to count.
+    pub(crate) fn not_null(&self) -> &[usize] {
+        match self.kind {
+            AccKind::Collected { not_null, .. } => &self.args[..not_null.min(self.args.len())],
+            _ => &self.args,
+        }
+    }
+}
+
 impl AccKind {
     /// Bytes in the row.
     pub(crate) fn width(self) -> usize {
         match self {
-            AccKind::Count => 8,
+            AccKind::Count | AccKind::Collected { .. } => 8,
+            AccKind::Moments => 24,
             AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => match form {
                 Form::Int | Form::Float => 16,
                 Form::Decimal => 24,
@@ -226,7 +271,7 @@ impl AccKind {
     }
 }
 
-fn acc_kind(call: &AggregateCall) -> Result<AccKind> {
+fn acc_kind(call: &AggregateCall, retracts: bool) -> Result<AccKind> {
     let Some(argument) = call.arg_types.first() else {
         return match call.function {
             AggregateFunction::Count => Ok(AccKind::Count),
@@ -252,7 +297,26 @@ fn acc_kind(call: &AggregateCall) -> Result<AccKind> {
             let single = argument.kind == TypeKind::Float && call.function == AggregateFunction::Sum;
             AccKind::Sum { form: form.ok_or_else(refuse)?, single }
         }
+        AggregateFunction::Deviation { .. } if argument.kind.is_numeric() => AccKind::Moments,
+        AggregateFunction::Deviation { .. } => return Err(refuse()),
+        function => collected(function, retracts),
     })
+}
+
+/// What the aggregates keep that have no fixed size.
+fn collected(function: AggregateFunction, retracts: bool) -> AccKind {
+    use AggregateFunction as F;
+    let kind = match function {
+        F::FirstValue if !retracts => Collected::First,
+        F::LastValue if !retracts => Collected::Last,
+        F::Collect | F::Percentile | F::Bitmap { .. } | F::JsonObjectAgg { .. } => Collected::Bag,
+        _ => Collected::List,
+    };
+    let not_null = match function {
+        F::ArrayAgg { ignore_nulls: false } | F::JsonArrayAgg { .. } | F::JsonObjectAgg { .. } | F::SingleValue => 0,
+        _ => 1,
+    };
+    AccKind::Collected { kind, not_null }
 }
 
 /// The i64 at `at`.

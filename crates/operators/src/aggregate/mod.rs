@@ -1,6 +1,9 @@
 //! Aggregates over fixed-width state rows: layout, update, merge and finish, shared by group, slice and session
 //! aggregation. Never emits and never knows about windows.
 
+mod beside;
+mod collect;
+mod collected;
 mod distinct;
 mod extrema;
 mod finish;
@@ -11,6 +14,7 @@ mod state;
 mod update;
 mod values;
 
+pub(crate) use beside::{merge_beside, update_beside};
 pub(crate) use extrema::GroupKey;
 pub(crate) use finish::Beside;
 pub(crate) use finish::finish;

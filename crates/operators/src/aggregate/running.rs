@@ -1,13 +1,15 @@
 //! Aggregates while rows come and go: the image of a group at given points of a sequence of rows, not only at its end. Accumulator by
 //! accumulator, as batches are. Never emits.
 
+use std::sync::Arc;
+
 use flott_core::error::Result;
 use flott_core::state::StateBackend;
 
 use super::distinct::present_rows;
 use super::finish::Beside;
 use super::layout::{AccKind, Accumulator};
-use super::state::{AggregateState, Input, counter};
+use super::state::{AggregateState, Entries, Input, counter, moments_of};
 use super::update::{RowsView, update};
 use super::values::{Form, Values};
 
@@ -31,7 +33,7 @@ impl AggregateState {
         let mut out = Running { images, beside: vec![Vec::new(); layout.beside] };
         let gids = std::mem::take(&mut self.groups.gids);
         for acc in &layout.accumulators {
-            let selected = match (masks[acc.mask].as_ref(), present_rows(input.columns, &acc.args)) {
+            let selected = match (masks[acc.mask].as_ref(), present_rows(input.columns, acc.not_null())) {
                 (Some(a), Some(b)) => Some(a & &b),
                 (a, b) => a.cloned().or(b),
             };
@@ -57,9 +59,11 @@ impl AggregateState {
     ) -> Result<()> {
         let (width, bytes) = (self.layout.width, acc.kind.width());
         let values = match acc.kind {
-            AccKind::Count => None,
+            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Moments => Some(moments_of(&input.columns[acc.args[0]])?),
             _ => Some(Values::of(&input.columns[acc.args[0]])?),
         };
+        let entries = acc.codec.as_ref().map(|_| Entries::of(acc, input.columns)).transpose()?;
         let counted = counter(acc);
         let mut from = 0;
         for (point, to) in points.iter().copied().map(Some).chain([None]).enumerate() {
@@ -71,6 +75,14 @@ impl AggregateState {
                     self.extreme(acc, max, values, &rows, (input, group), state)?;
                 }
                 _ => update(&mut self.groups.images, width, acc, values.as_ref(), &rows),
+            }
+            if let (AccKind::Collected { kind, .. }, Some(beside), Some(entries)) = (acc.kind, acc.beside, &entries) {
+                let mut changes = Vec::new();
+                rows.for_each(|i, g, sign| changes.push((g, (entries.at(i), sign))));
+                for (g, change) in changes {
+                    let current = &mut self.beside_after[beside][g];
+                    *current = kind.fold(current.as_deref(), &[change])?.map(Arc::from);
+                }
             }
             if let Some(group) = group {
                 let image = &self.groups.images[group * width + acc.offset..][..bytes];

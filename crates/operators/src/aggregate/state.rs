@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use flott_core::batch::RowKind;
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
 use flott_core::keys::RowCodec;
 use flott_core::state::{KeyBatch, Slot, StateBackend, TableDescriptor, TableId, TableKind, Ttl};
 use flott_core::types::Column;
 
+use super::collected::{Change, Collected};
 use super::distinct::{DistinctState, present_rows, true_rows};
 use super::extrema::{Extrema, GroupKey, fixed_width};
 use super::finish::Beside;
@@ -164,7 +165,7 @@ impl AggregateState {
         mask: Option<&BooleanBuffer>,
         state: &mut dyn StateBackend,
     ) -> Result<()> {
-        let selected = match (mask, present_rows(input.columns, &acc.args)) {
+        let selected = match (mask, present_rows(input.columns, acc.not_null())) {
             (Some(a), Some(b)) => Some(a & &b),
             (a, b) => a.cloned().or(b),
         };
@@ -172,7 +173,8 @@ impl AggregateState {
         let gids = std::mem::take(&mut self.groups.gids);
         let rows = RowsView { gids: &gids, signs: input.signs, selected: selected.as_ref(), part: None };
         let values = match acc.kind {
-            AccKind::Count => None,
+            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Moments => Some(moments_of(&input.columns[acc.args[0]])?),
             _ => Some(Values::of(&input.columns[acc.args[0]])?),
         };
         let result = match (acc.kind, &values, acc.multiset, acc.beside) {
@@ -181,6 +183,10 @@ impl AggregateState {
                 self.extrema
                     .count(set, max, values, &rows, |i| input.at(i), state)
                     .and_then(|()| self.refresh(index, form, set, &rows, input, state))
+            }
+            (AccKind::Collected { kind, .. }, _, _, Some(beside)) => {
+                update(&mut self.groups.images, width, acc, None, &rows);
+                self.collect(acc, kind, beside, &rows, input, state)
             }
             (AccKind::Extreme { max, .. }, Some(values), None, Some(beside)) => {
                 self.best_beside(acc, max, beside, values, &rows, input, state)
@@ -192,6 +198,26 @@ impl AggregateState {
         };
         self.groups.gids = gids;
         result
+    }
+
+    /// Adds the rows of a batch to the values beside their groups, or takes them out.
+    fn collect(
+        &mut self,
+        acc: &Accumulator,
+        kind: Collected,
+        beside: usize,
+        rows: &RowsView<'_>,
+        input: &Input<'_>,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
+        let entries = Entries::of(acc, input.columns)?;
+        for (g, changes) in entries.by_group(rows, self.groups.len()) {
+            let at = input.at(self.groups.first_rows[g] as usize);
+            let current = &mut self.beside_after[beside][g];
+            *current = kind.fold(current.as_deref(), &changes)?.map(Arc::from);
+            self.extrema.store(beside, at, current, state)?;
+        }
+        Ok(())
     }
 
     /// After its multiset changed: the extreme of each touched group.
@@ -268,6 +294,10 @@ impl AggregateState {
     pub(crate) fn load(&self, at: GroupKey<'_>, state: &mut dyn StateBackend) -> Result<Vec<Beside>> {
         self.extrema.load(at, state)
     }
+    /// Sets the values beside the row of a group.
+    pub(crate) fn store_beside(&self, at: GroupKey<'_>, values: &[Beside], state: &mut dyn StateBackend) -> Result<()> {
+        values.iter().enumerate().try_for_each(|(i, v)| self.extrema.store(i, at, v, state))
+    }
     /// Forgets the values beside the row of a group.
     pub(crate) fn forget_beside(&self, at: GroupKey<'_>, state: &mut dyn StateBackend) -> Result<()> {
         self.extrema.remove(at, state)
@@ -285,12 +315,48 @@ impl AggregateState {
     }
 }
 
+/// The arguments of an accumulator as bytes, one string per row.
+pub(crate) struct Entries {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+}
+
+impl Entries {
+    pub(crate) fn of(acc: &Accumulator, columns: &[ArrayRef]) -> Result<Self> {
+        let codec = acc.codec.as_ref().ok_or_else(|| Error::bug("values kept beside a row have a codec"))?;
+        let args: Vec<ArrayRef> = acc.args.iter().map(|&a| columns[a].clone()).collect();
+        let mut entries = Entries { bytes: Vec::new(), offsets: Vec::new() };
+        codec.encode_rows(&args, &mut entries.offsets, &mut entries.bytes)?;
+        Ok(entries)
+    }
+    pub(crate) fn at(&self, i: usize) -> &[u8] {
+        &self.bytes[self.offsets[i] as usize..self.offsets[i + 1] as usize]
+    }
+    /// The changes of each touched group, in the order of the rows.
+    pub(crate) fn by_group(&self, rows: &RowsView<'_>, groups: usize) -> Vec<(usize, Vec<Change<'_>>)> {
+        let mut of: Vec<Vec<Change<'_>>> = vec![Vec::new(); groups];
+        rows.for_each(|i, g, sign| of[g].push((self.at(i), sign)));
+        of.into_iter().enumerate().filter(|(_, changes)| !changes.is_empty()).collect()
+    }
+}
+
+/// Numbers whose spread is measured, DECIMALs as what they stand for.
+pub(crate) fn moments_of(column: &ArrayRef) -> Result<Values> {
+    let values = Values::of(column)?;
+    let arrow_schema::DataType::Decimal128(_, scale) = column.data_type() else { return Ok(values) };
+    let power = 10f64.powi((*scale).into());
+    Ok(match values {
+        Values::Decimal(v) => Values::Float(v.iter().map(|v| *v as f64 / power).collect()),
+        other => other,
+    })
+}
+
 /// The count of an extreme, to be changed without the extreme.
 pub(super) fn counter(acc: &Accumulator) -> Accumulator {
     Accumulator { kind: AccKind::Count, ..acc.clone() }
 }
 
-/// Changes images that the caller gathered itself (sessions): no DISTINCT, nothing beside rows.
+/// Changes images that the caller gathered itself (sessions): no DISTINCT; what lies beside them, `update_beside` changes.
 pub(crate) fn update_images(
     layout: &Layout,
     images: &mut [u8],
@@ -303,10 +369,11 @@ pub(crate) fn update_images(
             MaskSpec::Filter(column) => Some(true_rows(&columns[*column])),
             _ => None,
         };
-        let parts = [selected.cloned(), mask, present_rows(columns, &acc.args)];
+        let parts = [selected.cloned(), mask, present_rows(columns, acc.not_null())];
         let selected = parts.into_iter().flatten().reduce(|a, b| &a & &b);
         let values = match acc.kind {
-            AccKind::Count => None,
+            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Moments => Some(moments_of(&columns[acc.args[0]])?),
             _ => Some(Values::of(&columns[acc.args[0]])?),
         };
         let rows = RowsView { gids, signs: None, selected: selected.as_ref(), part: None };

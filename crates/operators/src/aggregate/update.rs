@@ -82,6 +82,9 @@ pub(crate) fn update(images: &mut [u8], width: usize, acc: &Accumulator, values:
                 |row, x| write_i128(row, 8, x),
             );
         }
+        (AccKind::Moments, Some(Values::Int(v))) => moments(images, width, at, rows, |i| v[i] as f64),
+        (AccKind::Moments, Some(Values::Float(v))) => moments(images, width, at, rows, |i| v[i]),
+        (AccKind::Moments, Some(Values::Decimal(v))) => moments(images, width, at, rows, |i| v[i] as f64),
         _ => rows.for_each(|_, g, s| add_count(&mut images[g * width + at..][..8], s)),
     }
 }
@@ -94,6 +97,44 @@ fn sum_float(images: &mut [u8], width: usize, at: usize, single: bool, v: &Scala
         let sum = if single { f64::from(sum as f32) } else { sum };
         write_i64(row, 8, sum.to_bits() as i64);
     });
+}
+
+fn read_f64(row: &[u8], at: usize) -> f64 {
+    f64::from_bits(read_i64(row, at) as u64)
+}
+
+fn write_f64(row: &mut [u8], at: usize, value: f64) {
+    write_i64(row, at, value.to_bits() as i64);
+}
+
+/// Welford's recurrences, forwards and backwards.
+fn moments(images: &mut [u8], width: usize, at: usize, rows: &RowsView<'_>, value: impl Fn(usize) -> f64) {
+    rows.for_each(|i, g, s| {
+        let row = &mut images[g * width + at..][..24];
+        let (x, mean) = (value(i), read_f64(row, 8));
+        let count = read_i64(row, 0) + s;
+        write_i64(row, 0, count);
+        if count <= 0 {
+            return row[8..24].fill(0);
+        }
+        let sign = s as f64;
+        let next = mean + sign * (x - mean) / count as f64;
+        let squares = read_f64(row, 16) + sign * (x - mean) * (x - next);
+        write_f64(row, 8, next);
+        write_f64(row, 16, squares);
+    });
+}
+
+fn merge_moments(target: &mut [u8], source: &[u8]) {
+    let (n, m) = (read_i64(target, 0) as f64, read_i64(source, 0) as f64);
+    if m <= 0.0 {
+        return;
+    }
+    let (a, b) = (read_f64(target, 8), read_f64(source, 8));
+    let (all, distance) = (n + m, b - a);
+    write_f64(target, 8, a + distance * m / all);
+    let squares = read_f64(target, 16) + read_f64(source, 16) + distance * distance * n * m / all;
+    write_f64(target, 16, squares);
 }
 
 fn add_decimal(a: i128, b: i128) -> i128 {
@@ -134,7 +175,8 @@ pub(crate) fn merge_image(layout: &Layout, target: &mut [u8], source: &[u8]) {
         let (target, source) = (&mut target[at..], &source[at..]);
         let (mine, theirs) = (read_i64(target, 0), read_i64(source, 0));
         match acc.kind {
-            AccKind::Count => {}
+            AccKind::Count | AccKind::Collected { .. } => {}
+            AccKind::Moments => merge_moments(target, source),
             AccKind::Sum { form: Form::Decimal, .. } => {
                 write_i128(target, 8, add_decimal(read_i128(target, 8), read_i128(source, 8)));
             }
@@ -144,6 +186,8 @@ pub(crate) fn merge_image(layout: &Layout, target: &mut [u8], source: &[u8]) {
                 write_i64(target, 8, sum.to_bits() as i64);
             }
             AccKind::Sum { .. } => write_i64(target, 8, read_i64(target, 8).wrapping_add(read_i64(source, 8))),
+            // The value lies beside the row.
+            AccKind::Extreme { form: Form::Bytes, .. } => {}
             AccKind::Extreme { max, form } if theirs > 0 => {
                 if mine == 0 || better(form, max, source, target) {
                     let size = if form == Form::Decimal { 16 } else { 8 };

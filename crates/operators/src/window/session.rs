@@ -8,6 +8,7 @@ use arrow_array::ArrayRef;
 use arrow_buffer::BooleanBuffer;
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
+use flott_core::key_group::{key_group_of, key_hash};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, NO_SLOT, Slot, StateBackend, TableId};
 use hashbrown::HashMap;
@@ -16,7 +17,10 @@ use hashbrown::hash_map::Entry;
 use super::progress::Tracker;
 use super::properties::Rows;
 use super::{Common, row_times};
-use crate::aggregate::{AggregateState, Grouping, merge_image, read_i64, update_images, write_i64};
+use crate::aggregate::{
+    AggregateState, Beside, GroupKey, Grouping, merge_beside, merge_image, read_i64, update_beside, update_images,
+    write_i64,
+};
 use crate::emit::Pending;
 use crate::group_aggregate::encode_keys;
 
@@ -49,6 +53,8 @@ pub(crate) struct SessionAggregate {
     common: Common,
     gap: i64,
     table: TableId,
+    /// Tables of the values beside the rows.
+    aggregates: Option<AggregateState>,
     tracker: Tracker,
     target: i64,
     /// When to look at a session again; one valid entry per open session, see `scheduled`.
@@ -83,8 +89,8 @@ impl SessionAggregate {
     pub(crate) fn new(common: Common, gap: i64) -> Result<Self> {
         let same = |a: &[usize], b: &[usize]| a.iter().all(|x| b.contains(x));
         let partition = &common.window.partition;
-        if !common.layout.mergeable() {
-            let text = "SESSION windows aggregate neither DISTINCT values nor MIN or MAX of strings";
+        if !common.layout.distinct.is_empty() {
+            let text = "SESSION windows do not aggregate DISTINCT values";
             return Err(Error::user("sql.unsupported", text).hint("aggregate per window first, or use TUMBLE or HOP"));
         }
         let equal = same(partition, &common.group) && same(&common.group, partition);
@@ -96,6 +102,7 @@ impl SessionAggregate {
             common,
             gap,
             table: TableId(0),
+            aggregates: None,
             tracker: Tracker::new(),
             target: i64::MIN,
             timers: BinaryHeap::new(),
@@ -136,6 +143,55 @@ impl SessionAggregate {
         (live, heads, images)
     }
 
+    /// The key of a session's group, and where its values lie.
+    fn at(&self, group: u32, namespace: i64) -> GroupKey<'_> {
+        let row = self.groups.first_rows[group as usize] as usize;
+        GroupKey { namespace, group: self.keys.groups[row], key: self.keys.key(row) }
+    }
+
+    /// The values beside the rows of the open sessions, by accumulator, then session.
+    fn load_beside(&self, live: &[Live], state: &mut dyn StateBackend) -> Result<Vec<Vec<Beside>>> {
+        let mut beside = vec![Vec::with_capacity(live.len()); self.common.layout.beside];
+        if beside.is_empty() {
+            return Ok(beside);
+        }
+        let aggregates = self.aggregates.as_ref().expect("opened");
+        for session in live {
+            let values = aggregates.load(self.at(session.group, session.namespace), state)?;
+            beside.iter_mut().zip(values).for_each(|(column, v)| column.push(v));
+        }
+        Ok(beside)
+    }
+
+    /// Adds image and values of session `i` to the one it became part of.
+    fn merge(&self, live: &[Live], i: usize, images: &mut [u8], beside: &mut [Vec<Beside>]) -> Result<()> {
+        let (layout, width) = (&self.common.layout, self.common.layout.width);
+        let target = root(live, i as u32) as usize;
+        let source = images[i * width..(i + 1) * width].to_vec();
+        if !beside.is_empty() {
+            let of = |k: usize| -> Vec<Beside> { beside.iter().map(|v| v[k].clone()).collect() };
+            let earlier = read_i64(&source, 0) < read_i64(&images[target * width..], 0);
+            let (a, b) = if earlier { (of(i), of(target)) } else { (of(target), of(i)) };
+            let merged = merge_beside(layout, &a, &b)?;
+            beside.iter_mut().zip(merged).for_each(|(column, v)| column[target] = v);
+        }
+        merge_image(layout, &mut images[target * width..(target + 1) * width], &source);
+        Ok(())
+    }
+
+    /// Writes the values of the sessions that are left; `store` has given new ones their namespace.
+    fn store_beside(&self, live: &[Live], beside: &[Vec<Beside>], state: &mut dyn StateBackend) -> Result<()> {
+        if beside.is_empty() {
+            return Ok(());
+        }
+        let aggregates = self.aggregates.as_ref().expect("opened");
+        for (i, session) in live.iter().enumerate().filter(|(_, s)| s.into == NONE) {
+            let values: Vec<Beside> = beside.iter().map(|column| column[i].clone()).collect();
+            aggregates.store_beside(self.at(session.group, session.namespace), &values, state)?;
+        }
+        Ok(())
+    }
+
     /// Puts each row into a session: its number, or [`NONE`] for late rows.
     fn place(&self, times: &[i64], live: &mut Vec<Live>, heads: &mut [u32]) -> Vec<u32> {
         let place = |(&group, &time): (&u32, &i64)| {
@@ -169,10 +225,12 @@ impl SessionAggregate {
     /// Writes the sessions of the batch back; those that became part of another one go away.
     fn store(&mut self, live: &mut [Live], images: &mut [u8], state: &mut dyn StateBackend) -> Result<()> {
         let width = self.common.layout.width;
-        for i in (0..live.len()).filter(|&i| live[i].into != NONE) {
-            if live[i].slot != NO_SLOT {
-                self.close(live[i].slot, state);
+        for session in live.iter().filter(|s| s.into != NONE && s.slot != NO_SLOT) {
+            if self.common.layout.beside > 0 {
+                let at = self.at(session.group, session.namespace);
+                self.aggregates.as_ref().expect("opened").forget_beside(at, state)?;
             }
+            self.close(session.slot, state);
         }
         let mut taken = vec![false; self.groups.len()];
         for session in live.iter().filter(|s| s.into == NONE && s.namespace == 0) {
@@ -265,6 +323,7 @@ impl SessionAggregate {
                 windows.push((read_i64(image, 0), read_i64(image, 8).saturating_add(self.gap)));
                 rows.push(key, image);
             }
+            self.take_beside(&slots, &mut rows, ctx)?;
             let Common { layout, codec, output, shift, .. } = &self.common;
             self.pending.push(output.build(layout, codec, &rows, &windows, shift)?);
             for slot in slots {
@@ -282,6 +341,26 @@ impl SessionAggregate {
         }
         self.wake(ctx);
         Ok(Progress::Done)
+    }
+
+    /// Moves the values beside the rows of sessions that fire out of state.
+    fn take_beside(&self, slots: &[Slot], rows: &mut Rows, ctx: &mut OperatorContext) -> Result<()> {
+        rows.beside = vec![Vec::with_capacity(slots.len()); self.common.layout.beside];
+        if rows.beside.is_empty() {
+            return Ok(());
+        }
+        let aggregates = self.aggregates.as_ref().expect("opened");
+        for slot in slots {
+            let first = self.first_of.get(slot);
+            let further = first.and_then(|f| self.further.get(f)).into_iter().flatten();
+            let namespace = further.copied().find(|(_, s)| s == slot).map_or(0, |(namespace, _)| namespace);
+            let key = ctx.state.rows(self.table).key(*slot).to_vec();
+            let at = GroupKey { namespace, group: key_group_of(key_hash(&key), ctx.max_parallelism), key: &key };
+            let values = aggregates.load(at, &mut *ctx.state)?;
+            rows.beside.iter_mut().zip(values).for_each(|(column, v)| column.push(v));
+            aggregates.forget_beside(at, &mut *ctx.state)?;
+        }
+        Ok(())
     }
 
     /// The next sessions to fire, at most a batch of them.
@@ -363,7 +442,9 @@ fn root(live: &[Live], mut at: u32) -> u32 {
 impl Operator for SessionAggregate {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         let Common { layout, codec, input, .. } = &self.common;
-        self.table = AggregateState::open(layout.clone(), codec, input, &mut *ctx.state, None)?.table;
+        let aggregates = AggregateState::open(layout.clone(), codec, input, &mut *ctx.state, None)?;
+        self.table = aggregates.table;
+        self.aggregates = Some(aggregates);
         self.tracker.open(ctx)?;
         self.rebuild(&mut *ctx.state, ctx.max_parallelism)?;
         self.wake(ctx);
@@ -382,21 +463,23 @@ impl Operator for SessionAggregate {
         self.groups.assign(&self.slots);
         self.groups.gather(layout.width, table);
         let (mut live, mut heads, mut images) = self.load(&mut *ctx.state);
+        let mut beside = self.load_beside(&live, &mut *ctx.state)?;
         let mut placed = self.place(&times, &mut live, &mut heads);
         images.resize(live.len() * layout.width, 0);
+        beside.iter_mut().for_each(|column| column.resize(live.len(), None));
         let late = placed.iter().filter(|p| **p == NONE).count();
         ctx.metrics.late_dropped.add(late as u64);
         let selected = (late > 0).then(|| BooleanBuffer::collect_bool(placed.len(), |i| placed[i] != NONE));
         placed.iter_mut().for_each(|p| *p = if *p == NONE { 0 } else { root(&live, *p) });
         for i in (0..live.len()).filter(|&i| live[i].into != NONE && live[i].slot != NO_SLOT) {
-            let source = images[i * layout.width..(i + 1) * layout.width].to_vec();
-            let target = root(&live, i as u32) as usize * layout.width;
-            merge_image(&layout, &mut images[target..target + layout.width], &source);
+            self.merge(&live, i, &mut images, &mut beside)?;
         }
         if late < placed.len() {
             update_images(&layout, &mut images, &placed, columns, selected.as_ref())?;
+            update_beside(&layout, &mut beside, &placed, columns, selected.as_ref())?;
         }
         self.store(&mut live, &mut images, &mut *ctx.state)?;
+        self.store_beside(&live, &beside, &mut *ctx.state)?;
         self.wake(ctx);
         Ok(Progress::Done)
     }

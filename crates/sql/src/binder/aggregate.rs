@@ -3,7 +3,7 @@
 use flott_core::error::Position;
 use flott_core::types::DataType;
 use flott_core::{Error, Result};
-use flott_expr::aggregate_type;
+use flott_expr::aggregate_type_of;
 use flott_plan::spec::{AggregateFunction, WindowProperty};
 use flott_plan::{Expr, ExprKind};
 
@@ -40,6 +40,8 @@ pub(crate) enum GroupResult {
 pub(crate) struct BoundAggregate {
     pub(crate) function: AggregateFunction,
     pub(crate) arg: Option<Expr>,
+    /// Further arguments.
+    pub(crate) more: Vec<Expr>,
     pub(crate) distinct: bool,
     pub(crate) filter: Option<Expr>,
     pub(crate) data_type: DataType,
@@ -57,11 +59,10 @@ impl Collector {
 
     /// An aggregate.
     pub(crate) fn aggregate(&mut self, mut aggregate: BoundAggregate) -> Result<Expr> {
-        let null = flott_core::types::TypeKind::Null.nullable();
-        let arg_type = aggregate.arg.as_ref().map_or(&null, |a| &a.data_type);
-        let mut data_type = aggregate_type(aggregate.function, arg_type, self.grouped)?;
+        let types: Vec<DataType> = aggregate.arg.iter().chain(&aggregate.more).map(|a| a.data_type.clone()).collect();
+        let mut data_type = aggregate_type_of(aggregate.function, &types, self.grouped)?;
         // A filter may leave no row to a group.
-        if aggregate.filter.is_some() && aggregate.function != AggregateFunction::Count {
+        if aggregate.filter.is_some() && !never_null(aggregate.function) {
             data_type.nullable = true;
         }
         // Repeated values change neither of these.
@@ -71,6 +72,12 @@ impl Collector {
         aggregate.data_type = data_type.clone();
         Ok(self.add(GroupResult::Aggregate(aggregate), data_type))
     }
+}
+
+/// Whether there is a result over no rows too.
+fn never_null(function: AggregateFunction) -> bool {
+    use AggregateFunction as F;
+    matches!(function, F::Count | F::Collect | F::JsonArrayAgg { .. } | F::JsonObjectAgg { .. })
 }
 
 /// An aggregation and where its parts are in its output.
@@ -196,6 +203,7 @@ fn tvf_aggregate(rel: Rel, group: Vec<Expr>, collector: Collector, at: Option<Po
         .map(|r| match r {
             GroupResult::Aggregate(a) => Ok(GroupResult::Aggregate(BoundAggregate {
                 arg: a.arg.as_ref().map(below).transpose()?,
+                more: a.more.iter().map(below).collect::<Result<_>>()?,
                 filter: a.filter.as_ref().map(below).transpose()?,
                 ..a.clone()
             })),
@@ -335,6 +343,7 @@ impl PreProjection {
         RelAggregate {
             function: a.function,
             arg: a.arg.as_ref().map(|e| self.column(e)),
+            more: a.more.iter().map(|e| self.column(e)).collect(),
             distinct: a.distinct,
             filter: a.filter.as_ref().map(|e| self.column(e)),
             data_type: a.data_type.clone(),

@@ -172,8 +172,11 @@ impl<'a> ExprBinder<'a> {
                 let error = unsupported(&format!("IN (SELECT …) in {}", self.place), span_position(e));
                 Err(error.hint("it may stand in WHERE, joined by AND; or write a JOIN with SELECT DISTINCT"))
             }
-            SqlExpr::Array(_) | SqlExpr::Map(_) | SqlExpr::Tuple(_) | SqlExpr::Struct { .. } => {
-                Err(unsupported("building an ARRAY, MAP or ROW value", span_position(e)))
+            SqlExpr::Tuple(parts) => self.call("ROW", &parts.iter().collect::<Vec<_>>()),
+            SqlExpr::Array(a) => self.call("ARRAY", &a.elem.iter().collect::<Vec<_>>()),
+            SqlExpr::Map(_) | SqlExpr::Struct { .. } => {
+                let error = unsupported("a MAP or ROW written like this", span_position(e));
+                Err(error.hint("write MAP[key, value, …] or ROW(value, …)"))
             }
             SqlExpr::GroupingSets(_) | SqlExpr::Cube(_) | SqlExpr::Rollup(_) => {
                 Err(unsupported("GROUPING SETS, CUBE and ROLLUP", span_position(e))

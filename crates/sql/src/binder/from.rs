@@ -78,6 +78,12 @@ impl QueryBinder<'_> {
     pub(super) fn from(&mut self, from: &[TableWithJoins]) -> Result<(Rel, Scope)> {
         let mut joined: Option<(Rel, Scope)> = None;
         for t in from {
+            // A table function sees the entries before it.
+            if let Some(call) = super::correlate::table_call(&t.relation) {
+                let first = self.correlate(joined, &call, JoinKind::Inner)?;
+                joined = Some(self.joined(first, &t.joins)?);
+                continue;
+            }
             let next = self.table_with_joins(t)?;
             joined = Some(match joined {
                 None => next,
@@ -88,8 +94,12 @@ impl QueryBinder<'_> {
     }
 
     fn table_with_joins(&mut self, t: &TableWithJoins) -> Result<(Rel, Scope)> {
-        let mut left = self.factor(&t.relation)?;
-        for join in &t.joins {
+        let first = self.factor(&t.relation)?;
+        self.joined(first, &t.joins)
+    }
+
+    fn joined(&mut self, mut left: (Rel, Scope), joins: &[Join]) -> Result<(Rel, Scope)> {
+        for join in joins {
             left = self.join(left, join)?;
         }
         Ok(left)
@@ -99,6 +109,9 @@ impl QueryBinder<'_> {
         use JoinOperator as J;
         if let Some(time) = super::lookup::as_of(join) {
             return self.lookup_join(left, join, time);
+        }
+        if let Some(call) = super::correlate::table_call(&join.relation) {
+            return self.correlate_join(left, join, &call);
         }
         let at = position(join.relation.span());
         let (kind, swap, constraint) = match &join.join_operator {
@@ -180,9 +193,10 @@ impl QueryBinder<'_> {
                 aliased(rel, alias.as_ref(), None)
             }
             TableFactor::NestedJoin { table_with_joins, alias: None } => self.table_with_joins(table_with_joins),
-            TableFactor::UNNEST { .. } => Err(unsupported("UNNEST", at)),
             TableFactor::MatchRecognize { .. } => self.match_recognize(factor),
-            TableFactor::Derived { .. } | TableFactor::Function { .. } => Err(unsupported("LATERAL", at)),
+            TableFactor::Derived { .. } | TableFactor::Function { .. } => {
+                Err(unsupported("LATERAL (SELECT …)", at).hint("write it as a JOIN"))
+            }
             other => Err(unsupported(&format!("`{other}` in FROM"), at)),
         }
     }

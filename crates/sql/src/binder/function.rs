@@ -2,39 +2,19 @@
 
 use flott_core::error::Position;
 use flott_core::{Error, Result};
-use flott_expr::{bind_call, bind_cast};
-use flott_plan::spec::{AggregateFunction, WindowProperty};
+use flott_expr::bind_call;
+use flott_plan::spec::{AggregateFunction, BitmapFold, WindowProperty};
 use flott_plan::{Expr, ExprKind};
 use sqlparser::ast::{
-    DuplicateTreatment, Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Spanned,
+    Expr as SqlExpr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Spanned,
 };
 
-use super::aggregate::{BoundAggregate, GroupResult};
+use super::aggregate::GroupResult;
 use super::expr::{ExprBinder, span_position};
 use super::literal;
 use super::window::{self, LegacyWindow};
 use crate::diag::{At, place, position, unsupported};
 use crate::planner::rel::TimeAttribute;
-
-/// Aggregates of Flink that Flott does not have yet.
-const OTHER_AGGREGATES: &[&str] = &[
-    "STDDEV",
-    "STDDEV_POP",
-    "STDDEV_SAMP",
-    "VARIANCE",
-    "VAR_POP",
-    "VAR_SAMP",
-    "COLLECT",
-    "LISTAGG",
-    "FIRST_VALUE",
-    "LAST_VALUE",
-    "ARRAY_AGG",
-    "JSON_OBJECTAGG",
-    "JSON_ARRAYAGG",
-    "APPROX_COUNT_DISTINCT",
-    "PERCENTILE",
-];
 
 /// Functions that need OVER.
 const RANKING: &[&str] = &["ROW_NUMBER", "RANK", "DENSE_RANK", "LEAD", "LAG", "NTILE", "CUME_DIST", "PERCENT_RANK"];
@@ -52,8 +32,38 @@ pub(super) fn aggregate_function(name: &str) -> Option<AggregateFunction> {
         "AVG" => AggregateFunction::Avg,
         "MIN" => AggregateFunction::Min,
         "MAX" => AggregateFunction::Max,
-        _ => return None,
+        "STDDEV_POP" => AggregateFunction::Deviation { root: true, sample: false },
+        "STDDEV" | "STDDEV_SAMP" => AggregateFunction::Deviation { root: true, sample: true },
+        "VAR_POP" => AggregateFunction::Deviation { root: false, sample: false },
+        "VARIANCE" | "VAR_SAMP" => AggregateFunction::Deviation { root: false, sample: true },
+        "FIRST_VALUE" => AggregateFunction::FirstValue,
+        "LAST_VALUE" => AggregateFunction::LastValue,
+        "SINGLE_VALUE" => AggregateFunction::SingleValue,
+        "LISTAGG" => AggregateFunction::ListAgg,
+        "ARRAY_AGG" => AggregateFunction::ArrayAgg { ignore_nulls: false },
+        "COLLECT" => AggregateFunction::Collect,
+        "PERCENTILE" => AggregateFunction::Percentile,
+        "JSON_ARRAYAGG" => AggregateFunction::JsonArrayAgg { absent_on_null: true },
+        "JSON_OBJECTAGG" => AggregateFunction::JsonObjectAgg { absent_on_null: false },
+        _ => return bitmap_aggregate(name),
     })
+}
+
+/// `BITMAP_BUILD_AGG`, `BITMAP_OR_CARDINALITY_AGG` …
+fn bitmap_aggregate(name: &str) -> Option<AggregateFunction> {
+    let body = name.strip_prefix("BITMAP_")?.strip_suffix("_AGG")?;
+    let (fold, cardinality) = match body.strip_suffix("_CARDINALITY") {
+        Some(fold) => (fold, true),
+        None => (body, false),
+    };
+    let fold = match fold {
+        "BUILD" => BitmapFold::Build,
+        "AND" => BitmapFold::And,
+        "OR" => BitmapFold::Or,
+        "XOR" => BitmapFold::Xor,
+        _ => return None,
+    };
+    Some(AggregateFunction::Bitmap { fold, cardinality })
 }
 
 /// Whether the expression holds an aggregate or a group-window property: what makes a SELECT an aggregation.
@@ -118,6 +128,7 @@ fn children(e: &SqlExpr) -> Vec<&SqlExpr> {
             std::iter::once(expr.as_ref()).chain(substring_from.as_deref()).chain(substring_for.as_deref()).collect()
         }
         E::CompoundFieldAccess { root, .. } => vec![root],
+        E::Tuple(parts) => parts.iter().collect(),
         E::Case { operand, conditions, else_result, .. } => operand
             .as_deref()
             .into_iter()
@@ -171,9 +182,9 @@ impl ExprBinder<'_> {
         if let Some(function) = aggregate_function(&name) {
             return self.aggregate_call(function, f, at);
         }
-        if OTHER_AGGREGATES.contains(&name.as_str()) {
-            let error = unsupported(&format!("the aggregate {name}"), at);
-            return Err(error.hint("there are COUNT, SUM, AVG, MIN and MAX"));
+        if name == "APPROX_COUNT_DISTINCT" {
+            let error = unsupported("APPROX_COUNT_DISTINCT on streams", at);
+            return Err(error.hint("write COUNT(DISTINCT x), which is exact"));
         }
         if f.filter.is_some() {
             let error = Error::user("sql.function", format!("FILTER is for aggregates, and {name} is none"));
@@ -190,6 +201,9 @@ impl ExprBinder<'_> {
         let list = arguments(f);
         if list.is_some_and(|l| l.duplicate_treatment.is_some() || !l.clauses.is_empty()) {
             return Err(unsupported(&format!("this form of {name}"), at));
+        }
+        if let Some(bound) = self.json_call(&name, f)? {
+            return Ok(bound);
         }
         let takes_unit = matches!(name.as_str(), "TIMESTAMPDIFF" | "TIMESTAMPADD");
         let mut args = Vec::new();
@@ -234,52 +248,6 @@ impl ExprBinder<'_> {
         let result = bound.and_then(|a| collector.aggregate(a)).at(at);
         self.collector = Some(collector);
         result
-    }
-
-    fn aggregate_parts(
-        &mut self,
-        function: AggregateFunction,
-        f: &Function,
-        at: Option<Position>,
-    ) -> Result<BoundAggregate> {
-        let name = function_name(f);
-        let takes = || {
-            let form = if function == AggregateFunction::Count { "COUNT(*) or COUNT(x)" } else { "one argument" };
-            place(Error::user("sql.function", format!("{name} takes {form}")), at)
-        };
-        let list = arguments(f).ok_or_else(takes)?;
-        if !list.clauses.is_empty() {
-            return Err(unsupported(&format!("this form of {name}"), at));
-        }
-        let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-        let place_before = std::mem::replace(&mut self.place, "the argument of an aggregate");
-        let arg = match list.args.as_slice() {
-            [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] if function == AggregateFunction::Count && !distinct => {
-                Ok(None)
-            }
-            [] if function == AggregateFunction::Count => Ok(None),
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(e))] => self.bind(e).map(Some),
-            [_, _, ..] if function == AggregateFunction::Count => {
-                Err(unsupported("COUNT of several columns", at).hint("count one column, or concatenate them"))
-            }
-            _ => Err(takes()),
-        };
-        self.place = "FILTER";
-        let filter = f.filter.as_ref().map(|e| self.bind_condition(e)).transpose();
-        self.place = place_before;
-        let (mut arg, filter) = (arg?, filter?);
-        // COUNT of what is never NULL counts rows.
-        if function == AggregateFunction::Count && !distinct && arg.as_ref().is_some_and(|a| !a.data_type.nullable) {
-            arg = None;
-        }
-        if let Some(a) = &arg
-            && a.data_type.kind == flott_core::types::TypeKind::Null
-        {
-            let target = flott_core::types::TypeKind::Int.nullable();
-            arg = Some(bind_cast(a.clone(), target, false)?);
-        }
-        let data_type = flott_core::types::TypeKind::Null.nullable();
-        Ok(BoundAggregate { function, arg, distinct, filter, data_type })
     }
 
     /// `TUMBLE_START(ts, size)` and its like: only beside GROUP BY with the same window.

@@ -1,10 +1,13 @@
 //! Names to columns, syntax to typed expressions and relations. Never touches a connector.
 
 mod aggregate;
+mod aggregate_call;
+mod correlate;
 mod expr;
 mod from;
 mod function;
 mod hints;
+mod json;
 mod literal;
 mod lookup;
 mod navigation;

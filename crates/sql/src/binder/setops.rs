@@ -54,6 +54,7 @@ fn combine(left: Rel, right: Rel, (intersect, all): (bool, bool), at: Option<Pos
         .map(|arg| RelAggregate {
             function,
             arg: Some(arg),
+            more: Vec::new(),
             distinct: false,
             filter: None,
             data_type: data_type.clone(),

@@ -11,6 +11,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
+use super::json;
 use super::types::parse_type;
 
 /// Name of the custom type that carries a Flink type's text through sqlparser's tree.
@@ -92,6 +93,9 @@ impl Dialect for FlinkDialect {
         )
     }
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(is_json) = json::parse_is_json(parser, expr) {
+            return Some(is_json);
+        }
         let negated = parser.peek_keyword(Keyword::NOT);
         let [_, second, third] = parser.peek_tokens::<3>();
         let between = if negated { second.clone() } else { parser.peek_token_ref().token.clone() };
@@ -112,6 +116,10 @@ impl Dialect for FlinkDialect {
         if is_semantics(&word.value) && is_call(&parser.peek_tokens::<3>()) {
             return Some(parse_semantics(parser));
         }
+        if let Some(parsed) = json::parse_call(parser).or_else(|| json::parse_collection(parser)) {
+            return Some(parsed);
+        }
+        let Token::Word(word) = &parser.peek_token_ref().token else { return None };
         match word.keyword {
             Keyword::TABLE => Some(parse_table_argument(parser)),
             Keyword::CAST => Some(parse_cast(parser, CastKind::Cast)),

@@ -3,6 +3,7 @@
 pub(crate) mod ast;
 mod create_table;
 pub(crate) mod dialect;
+mod json;
 pub(crate) mod pattern;
 pub(crate) mod script;
 mod statement;

@@ -70,6 +70,12 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
             close(parser)?;
             TypeKind::Array(Box::new(element))
         }
+        "MULTISET" => {
+            open(parser)?;
+            let element = parse_nested(parser, depth + 1)?;
+            close(parser)?;
+            TypeKind::Multiset(Box::new(element))
+        }
         "MAP" => {
             open(parser)?;
             let key = parse_nested(parser, depth + 1)?;
@@ -78,6 +84,8 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
             close(parser)?;
             TypeKind::Map(Box::new(key), Box::new(value))
         }
+        "VARIANT" => TypeKind::Variant,
+        "BITMAP" => TypeKind::Bitmap,
         "ROW" => row(parser, depth)?,
         "NULL" => TypeKind::Null,
         _ => return unknown(&name, &word.value, &token),
@@ -92,7 +100,7 @@ fn parse_nested(parser: &mut Parser, depth: usize) -> Result<DataType, ParserErr
 
 /// The error for a name that is no type here.
 fn unknown<T>(name: &str, written: &str, at: &TokenWithSpan) -> Result<T, ParserError> {
-    if matches!(name, "MULTISET" | "RAW" | "VARIANT" | "BITMAP" | "TIMESTAMP_TZ") {
+    if matches!(name, "RAW" | "TIMESTAMP_TZ") {
         return error(format!("type {name} is not supported yet"), at);
     }
     let names = [
@@ -116,6 +124,7 @@ fn unknown<T>(name: &str, written: &str, at: &TokenWithSpan) -> Result<T, Parser
         "TIMESTAMP_LTZ",
         "ARRAY",
         "MAP",
+        "MULTISET",
         "ROW",
     ];
     let alias = match name {

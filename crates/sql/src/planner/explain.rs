@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use flott_core::types::TypeKind;
-use flott_plan::spec::{AggregateFunction, SortKey, WindowKind, WindowProperty};
+use flott_plan::spec::{SortKey, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind, Literal, Partitioner};
 
 use super::over;
@@ -68,6 +68,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
             format!("Union(all=[true], inputs=[{}], union=[{}])", inputs.len(), select.join(", "))
         }
         RelNode::LookupJoin { .. } => lookup_text(rel, input),
+        RelNode::Correlate { .. } => super::correlate::text(rel, input),
         RelNode::Rank { .. } => rank_text(rel, input),
         RelNode::Over { .. } => over::describe(rel, input),
         RelNode::Match { spec, .. } => super::pattern::text(spec, rel, input),
@@ -175,16 +176,6 @@ pub(crate) fn names(columns: &[usize], input: &[RelColumn]) -> String {
     columns.iter().map(|&i| input[i].name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-pub(crate) fn function_name(function: AggregateFunction) -> &'static str {
-    match function {
-        AggregateFunction::Count => "COUNT",
-        AggregateFunction::Sum => "SUM",
-        AggregateFunction::Avg => "AVG",
-        AggregateFunction::Min => "MIN",
-        AggregateFunction::Max => "MAX",
-    }
-}
-
 fn aggregated(
     group: &[usize],
     aggregates: &[RelAggregate],
@@ -193,8 +184,10 @@ fn aggregated(
 ) -> String {
     let mut parts: Vec<String> = group.iter().map(|&i| input[i].name.clone()).collect();
     for (i, a) in aggregates.iter().enumerate() {
-        let name = function_name(a.function);
-        let arg = a.arg.map_or("*", |c| input[c].name.as_str());
+        let name = a.function.name();
+        let more = a.more.iter().map(|c| input[*c].name.as_str());
+        let args: Vec<&str> = a.arg.iter().map(|c| input[*c].name.as_str()).chain(more).collect();
+        let arg = if args.is_empty() { "*".to_owned() } else { args.join(", ") };
         let distinct = if a.distinct { "DISTINCT " } else { "" };
         let filter = a.filter.map(|f| format!(" FILTER {}", input[f].name)).unwrap_or_default();
         parts.push(format!("{name}({distinct}{arg}){filter} AS EXPR${i}"));

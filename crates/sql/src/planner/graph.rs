@@ -7,11 +7,14 @@ use flott_core::config::{Configuration, keys, parse_duration_ms};
 use flott_core::registry::TableSpec;
 use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::{Boundedness, Source, WatermarkAlignment, WatermarkOptions};
+use flott_core::table_function::TableFunction;
 use flott_core::types::{Column, TypeKind};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_deterministic};
-use flott_plan::spec::{LookupJoinSpec, OperatorSpec, SourceTransformSpec};
-use flott_plan::{Expr, ExprKind, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode};
+use flott_plan::spec::{CorrelateSpec, LookupJoinSpec, OperatorSpec, SourceTransformSpec};
+use flott_plan::{
+    CorrelateNode, Expr, ExprKind, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode,
+};
 
 use super::keyed::LookupParts;
 use super::physical::{Phys, PhysKind};
@@ -61,6 +64,7 @@ impl<'a> GraphBuilder<'a> {
             PhysKind::Values { rows } => return self.values(rows, phys),
             PhysKind::Spec(spec) => spec,
             PhysKind::Lookup(parts) => return self.lookup(parts, phys),
+            PhysKind::Correlate(spec, function) => return self.correlate(spec, function, phys),
         };
         let signature = if keeps_state(spec) { signature(phys) } else { None };
         if let Some(known) = signature.as_ref().and_then(|s| self.shared.get(s)) {
@@ -195,6 +199,27 @@ impl<'a> GraphBuilder<'a> {
         Ok((node, bounded))
     }
 
+    /// A table function and everything below it.
+    fn correlate(
+        &mut self,
+        spec: &CorrelateSpec,
+        function: &Arc<dyn TableFunction>,
+        phys: &Phys,
+    ) -> Result<(NodeId, bool)> {
+        let Some((input, partitioner)) = phys.inputs.first() else { return Err(Error::bug("no input")) };
+        let (from, bounded) = self.add(input)?;
+        let node = self.graph.add(StreamNode {
+            name: operator_name(&phys.text),
+            uid: None,
+            kind: NodeKind::Correlate(CorrelateNode { spec: spec.clone(), function: Arc::clone(function) }),
+            parallelism: phys.parallelism,
+            columns: plan_columns(&phys.columns),
+            chainable: true,
+        });
+        self.graph.connect(from, node, 0, partitioner.clone());
+        Ok((node, bounded))
+    }
+
     fn watermark_options(&self, table: &Table) -> Result<WatermarkOptions> {
         let duration = |key: &str| -> Result<Option<i64>> {
             let Some(text) = table.options.get(key) else { return Ok(None) };
@@ -272,7 +297,7 @@ fn signature(phys: &Phys) -> Option<String> {
             return None;
         }
         PhysKind::Spec(spec) => format!("{spec:?}"),
-        PhysKind::Lookup(_) => return None,
+        PhysKind::Lookup(_) | PhysKind::Correlate(..) => return None,
     };
     let mut out = format!("{own} {:?} {:?}", phys.parallelism, plan_columns(&phys.columns));
     for (input, partitioner) in &phys.inputs {

@@ -21,7 +21,11 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
             let key: Option<Key> = table.primary_key.iter().map(place).collect();
             key.filter(|_| !table.primary_key.is_empty()).into_iter().collect()
         }
-        RelNode::Values { .. } | RelNode::Union { .. } | RelNode::Repeat { .. } | RelNode::Match { .. } => Vec::new(),
+        RelNode::Values { .. }
+        | RelNode::Union { .. }
+        | RelNode::Repeat { .. }
+        | RelNode::Match { .. }
+        | RelNode::Correlate { .. } => Vec::new(),
         RelNode::Calc { input, projection, .. } => {
             let place = |c: &usize| projection.iter().position(|e| carries(e, *c));
             upsert_keys(input).iter().filter_map(|key| key.iter().map(place).collect()).collect()

@@ -14,7 +14,7 @@ pub(crate) fn optimise(rel: Rel) -> Rel {
 }
 
 /// `rel` with `filters` (over its columns) applied as far down as they go.
-fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
+pub(super) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
     let columns = rel.columns.clone();
     match rel.node {
         RelNode::Calc { input, filter, projection } => {
@@ -56,6 +56,7 @@ fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let join = LookupJoin { input, table, fields, kind, keys, condition, options, position };
             lookup::push(join, columns, filters)
         }
+        node @ RelNode::Correlate { .. } => super::correlate::push(Rel { node, columns }, filters),
         RelNode::Rank { .. } => push_rank(rel.node, columns, filters),
         RelNode::Over { .. } => push_over(rel.node, columns, filters),
         RelNode::Repeat { input, count } => {
@@ -163,7 +164,7 @@ pub(crate) fn column_type(e: &Expr, i: usize) -> DataType {
     find(e, i).unwrap_or_else(|| e.data_type.clone())
 }
 
-fn split(filters: Vec<Expr>, down: impl Fn(&[usize]) -> bool) -> (Vec<Expr>, Vec<Expr>) {
+pub(super) fn split(filters: Vec<Expr>, down: impl Fn(&[usize]) -> bool) -> (Vec<Expr>, Vec<Expr>) {
     filters.into_iter().partition(|f| down(&used_columns([f])))
 }
 

@@ -130,7 +130,7 @@ pub(crate) fn describe(rel: &Rel, input: &[RelColumn]) -> String {
 fn call_text(call: &RelOver, input: &[RelColumn]) -> String {
     let name = match call.function {
         _ if !call.name.is_empty() => call.name,
-        OverFunction::Aggregate(function) => explain::function_name(function),
+        OverFunction::Aggregate(function) => function.name(),
         _ => "",
     };
     let arg = call.arg.map(|a| input[a].name.as_str());

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use flott_core::config::{Configuration, keys};
 use flott_core::sink::ChangelogMode;
+use flott_core::table_function::TableFunction;
 use flott_core::{Error, Result};
-use flott_plan::spec::{AggregateCall, OperatorSpec, WindowKind, WindowSpec};
+use flott_plan::spec::{AggregateCall, CorrelateSpec, OperatorSpec, WindowKind, WindowSpec};
 use flott_plan::{Expr, Partitioner};
 
 use super::explain;
@@ -79,6 +80,8 @@ pub(crate) enum PhysKind {
     Spec(OperatorSpec),
     /// A lookup join, whose connector is asked for when the graph is built.
     Lookup(Box<LookupParts>),
+    /// A table function.
+    Correlate(CorrelateSpec, Arc<dyn TableFunction>),
 }
 
 /// Builds operators with the session's options.
@@ -107,6 +110,7 @@ impl PhysicalPlanner<'_> {
             RelNode::Scan { .. } => self.scan(rel, update_before),
             RelNode::LookupJoin { .. } => self.lookup(rel, update_before),
             RelNode::Rank { limit: None, .. } => self.numbered(rel, update_before),
+            RelNode::Correlate { .. } => self.correlate(rel, text),
             RelNode::Rank { .. } => self.rank(rel, update_before),
             RelNode::Over { .. } => self.over(rel, update_before),
             RelNode::Match { input, spec, position } => self.pattern(rel, spec, input, *position),
@@ -238,8 +242,8 @@ pub(super) fn keyed(keys: Vec<usize>) -> (Partitioner, Option<u32>) {
 fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall> {
     let call = |(i, a): (usize, &RelAggregate)| AggregateCall {
         function: a.function,
-        args: a.arg.into_iter().collect(),
-        arg_types: a.arg.iter().map(|&c| input[c].data_type.clone()).collect(),
+        args: a.arg.iter().chain(&a.more).copied().collect(),
+        arg_types: a.arg.iter().chain(&a.more).map(|&c| input[c].data_type.clone()).collect(),
         distinct: a.distinct,
         filter: a.filter,
         data_type: a.data_type.clone(),
@@ -250,8 +254,10 @@ fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall>
 
 /// The description of the operator that makes a stream updating.
 pub(crate) fn updating_node(phys: &Phys) -> &str {
-    let passes_on =
-        matches!(phys.kind, PhysKind::Lookup(_) | PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union));
+    let passes_on = matches!(
+        phys.kind,
+        PhysKind::Lookup(_) | PhysKind::Correlate(..) | PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union)
+    );
     match phys.inputs.iter().map(|(p, _)| p).find(|p| !p.changes.is_append()) {
         Some(input) if passes_on => updating_node(input),
         _ => &phys.text,

@@ -153,6 +153,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
         }
         node @ RelNode::Join { .. } => prune_join(Rel { node, columns }, needed),
         node @ RelNode::LookupJoin { .. } => prune_lookup(Rel { node, columns }, needed),
+        node @ RelNode::Correlate { .. } => prune_correlate(Rel { node, columns }, needed),
         node @ RelNode::Rank { .. } => prune_rank(Rel { node, columns }, needed),
         node @ RelNode::Over { .. } => prune_over(Rel { node, columns }, needed),
         node @ RelNode::Match { .. } => prune_match(Rel { node, columns }, needed),
@@ -274,6 +275,28 @@ fn narrowed(pruned: Pruned, wanted: &Needed) -> Pruned {
     Pruned { map: kept(pruned.map.len(), wanted), rel: pruned.rel.select(&places) }
 }
 
+/// Only what is read above is copied for each row the function makes.
+fn prune_correlate(rel: Rel, needed: &Needed) -> Pruned {
+    let RelNode::Correlate { input, mut call, left, right, kind } = rel.node else {
+        unreachable!("called for table functions")
+    };
+    let width = left.len();
+    let mut needed = needed.clone();
+    if needed.is_empty() {
+        needed.insert(width);
+    }
+    let mut below: Needed = needed.iter().filter(|&&i| i < width).map(|&i| left[i]).collect();
+    call.args.iter().for_each(|a| add_columns(&mut below, a));
+    let input = prune_to(*input, &below);
+    call.args = call.args.iter().map(|a| input.expr(a)).collect();
+    let map = kept(rel.columns.len(), &needed);
+    let columns = needed.iter().map(|&i| rel.columns[i].clone()).collect();
+    let right = needed.iter().filter(|&&i| i >= width).map(|&i| right[i - width]).collect();
+    let left = needed.iter().filter(|&&i| i < width).map(|&i| input.at(left[i])).collect();
+    let node = RelNode::Correlate { input: Box::new(input.rel), call, left, right, kind };
+    Pruned { rel: Rel { node, columns }, map }
+}
+
 fn prune_rank(rel: Rel, needed: &Needed) -> Pruned {
     let RelNode::Rank { input, partition, order, limit, with_rank, position } = rel.node else {
         unreachable!("called for numbered rows")
@@ -376,6 +399,7 @@ fn prune_match(rel: Rel, needed: &Needed) -> Pruned {
 fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {
     for a in aggregates {
         needed.extend(a.arg);
+        needed.extend(a.more.iter().copied());
         needed.extend(a.filter);
     }
 }
@@ -383,7 +407,12 @@ fn aggregate_inputs(needed: &mut Needed, aggregates: &[RelAggregate]) {
 fn moved(aggregates: Vec<RelAggregate>, input: &Pruned) -> Vec<RelAggregate> {
     aggregates
         .into_iter()
-        .map(|a| RelAggregate { arg: a.arg.map(|i| input.at(i)), filter: a.filter.map(|i| input.at(i)), ..a })
+        .map(|a| RelAggregate {
+            arg: a.arg.map(|i| input.at(i)),
+            more: a.more.iter().map(|&i| input.at(i)).collect(),
+            filter: a.filter.map(|i| input.at(i)),
+            ..a
+        })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flott_core::error::Position;
+use flott_core::table_function::TableFunction;
 use flott_core::types::{Column, DataType};
 use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind, MatchSpec, OverFrame, OverFunction};
@@ -88,6 +89,8 @@ pub(crate) struct Window {
 pub(crate) struct RelAggregate {
     pub(crate) function: AggregateFunction,
     pub(crate) arg: Option<usize>,
+    /// Further arguments: a separator, the value beside a key.
+    pub(crate) more: Vec<usize>,
     pub(crate) distinct: bool,
     pub(crate) filter: Option<usize>,
     pub(crate) data_type: DataType,
@@ -104,6 +107,15 @@ pub(crate) struct RelOver {
     pub(crate) data_type: DataType,
     /// A filter above compares the result with a constant: filled by the optimiser for RANK and DENSE_RANK.
     pub(crate) bounded: bool,
+}
+
+/// A call of a table function.
+#[derive(Clone, Debug)]
+pub(crate) struct TableCall {
+    /// As in EXPLAIN.
+    pub(crate) name: String,
+    pub(crate) args: Vec<Expr>,
+    pub(crate) function: Arc<dyn TableFunction>,
 }
 
 /// Operations.
@@ -148,6 +160,8 @@ pub(crate) enum RelNode {
         options: LookupJoinOptions,
         position: Option<Position>,
     },
+    /// A table function applied to each row. Output: `left` columns of the input, then `right` columns of the function.
+    Correlate { input: Box<Rel>, call: TableCall, left: Vec<usize>, right: Vec<usize>, kind: JoinKind },
     /// ROW_NUMBER() OVER (PARTITION BY … ORDER BY …). Output: input columns, then the number if `with_rank`. The limit is filled
     /// by the optimiser from the filter above; 0: the filter bounds the number, but leaves no first rows.
     Rank {

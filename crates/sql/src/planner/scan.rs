@@ -27,6 +27,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
         | RelNode::WindowAggregate { input, .. }
         | RelNode::Aggregate { input, .. }
         | RelNode::LookupJoin { input, .. }
+        | RelNode::Correlate { input, .. }
         | RelNode::Rank { input, .. }
         | RelNode::Over { input, .. }
         | RelNode::Repeat { input, .. }
@@ -69,6 +70,9 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } => {
             let input = boxed(input);
             RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position }
+        }
+        RelNode::Correlate { input, call, left, right, kind } => {
+            RelNode::Correlate { input: boxed(input), call, left, right, kind }
         }
         RelNode::Rank { input, partition, order, limit, with_rank, position } => {
             RelNode::Rank { input: boxed(input), partition, order, limit, with_rank, position }

@@ -28,11 +28,22 @@ pub(super) type Convert = Box<dyn Fn(&ArrayRef, &EvalContext) -> Result<ArrayRef
 
 /// The kernel of CAST from one type to another; `safe`: NULL instead of an error.
 pub(crate) fn kernel(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Compiled> {
-    let fallible =
-        !safe && !to.is_string() && (from.is_string() || matches!(from, TypeKind::Row(_) | TypeKind::Array(_)));
+    let fallible = !safe
+        && !to.is_string()
+        && (from.is_string() || matches!(from, TypeKind::Row(_) | TypeKind::Array(_) | TypeKind::Map(..)));
     let convert = converter(from, to, safe)?;
     Ok(Compiled { kernel: Box::new(move |args, _, ctx| convert(args[0].array(), ctx)), fallible })
 }
+
+/// Casts a column; what cannot be cast is an error.
+pub(super) fn convert(from: &TypeKind, to: &TypeKind, array: ArrayRef, ctx: &EvalContext) -> Result<ArrayRef> {
+    if from == to {
+        return Ok(array);
+    }
+    converter(from, to, false)?(&array, ctx)
+}
+
+pub(super) use print::text_writer;
 
 fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
     use TypeKind::*;
@@ -41,7 +52,10 @@ fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
         (Null, _) => Box::new(move |a, _| Ok(new_null_array(&arrow, a.len()))),
         (a, Char(_) | VarChar(_)) => print::to_text(a, to),
         (Char(_) | VarChar(_) | Binary(_) | VarBinary(_), Binary(_) | VarBinary(_)) => binary(from, to),
-        (a, b) if a.to_arrow() == b.to_arrow() && !matches!(b, Timestamp(_) | TimestampLtz(_) | Row(_) | Array(_)) => {
+        (a, b)
+            if a.to_arrow() == b.to_arrow()
+                && !matches!(b, Timestamp(_) | TimestampLtz(_) | Row(_) | Array(_) | Map(..)) =>
+        {
             Box::new(|a, _| Ok(Arc::clone(a)))
         }
         (Char(_) | VarChar(_), _) => from_text(to.clone(), safe)?,
@@ -56,6 +70,7 @@ fn converter(from: &TypeKind, to: &TypeKind, safe: bool) -> Result<Convert> {
             time::convert(from, to)?
         }
         (Row(a), Row(b)) => row(a, b, safe)?,
+        (Map(k, v), Map(l, w)) => map((&k.kind, &v.kind), (&l.kind, &w.kind), to, safe)?,
         (TypeKind::Array(a), TypeKind::Array(b)) => list(&a.kind, &b.kind, to, safe)?,
         _ => return Err(Error::bug(format!("no kernel casts {from} to {to}"))),
     })
@@ -221,5 +236,23 @@ fn list(from: &TypeKind, to: &TypeKind, whole: &TypeKind, safe: bool) -> Result<
         let values = convert(source.values(), ctx)?;
         let nulls = source.nulls().cloned();
         Ok(Arc::new(ListArray::try_new(Arc::clone(&field), source.offsets().clone(), values, nulls)?))
+    }))
+}
+
+fn map(from: (&TypeKind, &TypeKind), to: (&TypeKind, &TypeKind), whole: &TypeKind, safe: bool) -> Result<Convert> {
+    let part = |from: &TypeKind, to: &TypeKind| -> Result<Convert> {
+        if from == to { Ok(Box::new(|a, _| Ok(Arc::clone(a)))) } else { converter(from, to, safe) }
+    };
+    let (keys, values) = (part(from.0, to.0)?, part(from.1, to.1)?);
+    let arrow_schema::DataType::Map(entries, _) = whole.to_arrow() else { return Err(Error::bug("a MAP is a map")) };
+    let arrow_schema::DataType::Struct(fields) = entries.data_type().clone() else {
+        return Err(Error::bug("a map has entries"));
+    };
+    Ok(Box::new(move |a, ctx| {
+        let source = a.as_map();
+        let columns = vec![keys(source.keys(), ctx)?, values(source.values(), ctx)?];
+        let rows = StructArray::try_new(fields.clone(), columns, None)?;
+        let (offsets, nulls) = (source.offsets().clone(), source.nulls().cloned());
+        Ok(Arc::new(MapArray::try_new(Arc::clone(&entries), offsets, rows, nulls, false)?))
     }))
 }

@@ -89,6 +89,11 @@ where
     Box::new(move |i, out| write!(out, "{}", array.value(i)).expect("strings accept text"))
 }
 
+/// Writes values as CAST to STRING does, one per row that is not NULL.
+pub(in crate::kernels) fn text_writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, zone: Tz) -> Writer<'a> {
+    writer(array, kind, Look { zone, hex: false })
+}
+
 /// Writes row `i`, which is not NULL.
 pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) -> Writer<'a> {
     match kind {
@@ -112,7 +117,7 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) ->
             let array = array.as_primitive::<Decimal128Type>();
             Box::new(move |i, out| text::format_decimal(array.value(i), *s, out))
         }
-        TypeKind::Char(_) | TypeKind::VarChar(_) => {
+        TypeKind::Char(_) | TypeKind::VarChar(_) | TypeKind::Variant => {
             let array = array.as_string::<i32>();
             Box::new(move |i, out| out.push_str(array.value(i)))
         }
@@ -126,6 +131,10 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) ->
                 });
             }
             Box::new(move |i, out| out.push_str(&String::from_utf8_lossy(array.value(i))))
+        }
+        TypeKind::Bitmap => {
+            let array = array.as_binary::<i32>();
+            Box::new(move |i, out| crate::kernels::bitmap::write_text(array.value(i), out))
         }
         TypeKind::Date => {
             let array = array.as_primitive::<Date32Type>();
@@ -149,7 +158,7 @@ pub(super) fn writer<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) ->
             })
         }
         TypeKind::Null => Box::new(|_, out| out.push_str("NULL")),
-        TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Row(_) => nested(array, kind, look),
+        TypeKind::Array(_) | TypeKind::Map(..) | TypeKind::Multiset(_) | TypeKind::Row(_) => nested(array, kind, look),
     }
 }
 
@@ -203,9 +212,10 @@ fn nested<'a>(array: &'a ArrayRef, kind: &'a TypeKind, look: Look) -> Writer<'a>
                 out.push(']');
             })
         }
-        TypeKind::Map(key, value) => {
+        TypeKind::Map(key, _) | TypeKind::Multiset(key) => {
             let map = array.as_map();
-            let (keys, values) = (or_null(map.keys(), &key.kind), or_null(map.values(), &value.kind));
+            let value = if let TypeKind::Map(_, value) = kind { &value.kind } else { &TypeKind::Int };
+            let (keys, values) = (or_null(map.keys(), &key.kind), or_null(map.values(), value));
             Box::new(move |i, out| {
                 let (start, end) = (map.value_offsets()[i], map.value_offsets()[i + 1]);
                 out.push('{');

@@ -63,7 +63,11 @@ fn of_kind(kind: &TypeKind, name: &str, legacy: bool) -> Result<Value> {
         TypeKind::TimestampLtz(0..=3) => logical("long", "timestamp-millis"),
         TypeKind::TimestampLtz(4..=6) => logical("long", "timestamp-micros"),
         TypeKind::Timestamp(_) | TypeKind::TimestampLtz(_) => return refuse("declare a precision of at most 6"),
-        TypeKind::IntervalDayTime | TypeKind::IntervalYearMonth => return refuse("convert it in the query"),
+        TypeKind::IntervalDayTime
+        | TypeKind::IntervalYearMonth
+        | TypeKind::Multiset(_)
+        | TypeKind::Variant
+        | TypeKind::Bitmap => return refuse("convert it in the query"),
         TypeKind::Array(item) => json!({"type": "array", "items": of_type(item, name, legacy)?}),
         TypeKind::Map(key, value) if key.kind.is_string() => {
             json!({"type": "map", "values": of_type(value, name, legacy)?})
