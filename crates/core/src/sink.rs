@@ -94,6 +94,10 @@ pub trait SinkWriter: Send {
     fn snapshot(&mut self) -> Result<Vec<Bytes>> {
         Ok(Vec::new())
     }
+    /// The watermark of the rows before.
+    fn on_watermark(&mut self, at_ms: i64) {
+        let _ = at_ms;
+    }
     /// Processing time passed (rolling policies, buffer flushes); returns when to call again.
     fn on_processing_time(&mut self, now_ms: i64) -> Result<Option<i64>> {
         let _ = now_ms;

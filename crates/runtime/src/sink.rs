@@ -171,7 +171,8 @@ impl SinkOperator {
                 self.prepare(checkpoint, ctx)?;
             }
             OperatorEvent::EndOfData => self.ended = true,
-            OperatorEvent::ProcessingTime(_) | OperatorEvent::Watermark(_) | OperatorEvent::EndOfInput(_) => {}
+            OperatorEvent::Watermark(at) => self.writer()?.on_watermark(at.0),
+            OperatorEvent::ProcessingTime(_) | OperatorEvent::EndOfInput(_) => {}
         }
         Ok(Progress::Done)
     }
@@ -353,7 +354,7 @@ impl Operator for SinkOperator {
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
-        if matches!(event, OperatorEvent::Watermark(_) | OperatorEvent::EndOfInput(_)) {
+        if matches!(event, OperatorEvent::EndOfInput(_)) {
             return Ok(Progress::Done);
         }
         self.work = Some(Work::Event(event));

@@ -1,16 +1,17 @@
-//! The `filesystem` connector: local files as a bounded source and as an exactly-once sink; never watches a directory.
+//! The `filesystem` connector: local files as a source, which may watch a directory, and as an exactly-once sink.
 
 pub mod committer;
 pub mod input;
 pub mod lookup;
 pub mod naming;
+pub mod partition_commit;
 pub mod reader;
 pub mod sink;
 pub mod split;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use flott_core::config::Configuration;
 use flott_core::lookup::LookupSource;
@@ -37,8 +38,20 @@ pub const OPTIONS: &[OptionSpec] = &[
         false,
         "Replays at this rate, all subtasks of a process together (Flott's own option).",
     ),
-    option("source.monitor-interval", "DURATION", "", false, "Refused: directories are not watched yet."),
-    option("source.path.regex-pattern", "STRING", "", false, "Refused: name a file or a directory in 'path'."),
+    option(
+        "source.monitor-interval",
+        "DURATION",
+        "",
+        false,
+        "Looks for new files so often, and never ends; files that were seen are in the checkpoint. Without it the source ends.",
+    ),
+    option(
+        "source.path.regex-pattern",
+        "STRING",
+        "",
+        false,
+        "Files below 'path' whose whole absolute path matches this expression are read.",
+    ),
     option("source.report-statistics", "ENUM(ALL|NONE)", "ALL", false, "Accepted without effect."),
     option("sink.rolling-policy.file-size", "MEMORY", "128 mb", false, "A part file ends when it is this long."),
     option(
@@ -101,7 +114,8 @@ impl ConnectorFactory for FilesystemFactory {
     }
 
     fn options(&self) -> &'static [OptionSpec] {
-        OPTIONS
+        static ALL: LazyLock<Vec<OptionSpec>> = LazyLock::new(|| [OPTIONS, partition_commit::OPTIONS].concat());
+        &ALL
     }
 
     fn metadata(&self, _: &BTreeMap<String, String>) -> Vec<(String, DataType)> {
@@ -109,15 +123,15 @@ impl ConnectorFactory for FilesystemFactory {
     }
 
     fn source(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Source>> {
-        let o = TableOptions::checked(table, &[OPTIONS, Format::options_of(table)?])?;
-        if o.text("source.monitor-interval").is_some() {
-            return Err(o
-                .refused("source.monitor-interval", "directories are not watched, a file source is bounded")
-                .hint("leave it out and run the job again for new files"));
-        }
-        if o.text("source.path.regex-pattern").is_some() {
-            return Err(o.refused("source.path.regex-pattern", "name a file or a directory in 'path'"));
-        }
+        let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
+        let monitor_ms = match o.duration_ms("source.monitor-interval")? {
+            Some(ms) if ms <= 0 => return Err(o.bad("source.monitor-interval", "a duration above 0")),
+            ms => ms.map(i64::unsigned_abs),
+        };
+        let pattern = o.text("source.path.regex-pattern").map(|p| regex::Regex::new(&format!("^(?:{p})$")));
+        let pattern = pattern.transpose().map_err(|e| {
+            o.bad("source.path.regex-pattern", "a regular expression").detail(e.to_string().replace('\n', " "))
+        })?;
         let rate: Option<f64> = o.number("source.rows-per-second", "a number of rows above 0")?;
         if rate.is_some_and(|r| r <= 0.0 || !r.is_finite()) {
             return Err(o.bad("source.rows-per-second", "a number of rows above 0"));
@@ -132,16 +146,22 @@ impl ConnectorFactory for FilesystemFactory {
             layout,
             pace: rate.map(Pace::new),
             split_bytes: split::SPLIT_BYTES,
+            monitor_ms,
+            pattern,
         };
         Ok(Arc::new(reader::FileSource::new(table)))
     }
 
     fn lookup(&self, table: &TableSpec, keys: &[usize], config: &Configuration) -> Result<Arc<dyn LookupSource>> {
+        if table.options.contains_key("source.monitor-interval") {
+            let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
+            return Err(o.refused("source.monitor-interval", "a table to look up in is read once, as a whole"));
+        }
         Ok(Arc::new(lookup::FileLookup::new(self.source(table, config)?, &table.columns, keys)?))
     }
 
     fn sink(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Sink>> {
-        let o = TableOptions::checked(table, &[OPTIONS, Format::options_of(table)?])?;
+        let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
         if o.flag("auto-compaction", false)? {
             return Err(o.refused("auto-compaction", "part files are not merged"));
         }
@@ -170,6 +190,7 @@ impl ConnectorFactory for FilesystemFactory {
             inactivity_ms: interval("sink.rolling-policy.inactivity-interval", 1_800_000)?,
             check_ms: interval("sink.rolling-policy.check-interval", 60_000)?.max(1),
             default_partition: o.text("partition.default-name").unwrap_or(DEFAULT_PARTITION).to_owned(),
+            partition_commit: partition_commit::CommitPolicy::read(&o)?.filter(|_| !table.partition_keys.is_empty()),
             commit_dedup_disabled: o.one_of("test.commit-deduplication", &["on", "off"], 0)? == 1,
             format,
         };

@@ -1,11 +1,12 @@
 //! The file source: lists splits, reads them block by block and decodes a batch a poll; never blocks for long.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitEnumerator, SplitReader};
 use flott_core::{ChangeBatch, Result};
+use regex::Regex;
 
 use super::input::{Input, Layout};
 use super::split::{FileSplit, list_files, parts};
@@ -27,6 +28,10 @@ pub(super) struct FileTable {
     pub(super) layout: Layout,
     pub(super) pace: Option<Pace>,
     pub(super) split_bytes: u64,
+    /// How often to look for new files; the source then never ends.
+    pub(super) monitor_ms: Option<u64>,
+    /// What the absolute path of a file must match.
+    pub(super) pattern: Option<Regex>,
 }
 
 impl FileSource {
@@ -37,7 +42,10 @@ impl FileSource {
 
 impl Source for FileSource {
     fn boundedness(&self) -> Boundedness {
-        Boundedness::Bounded
+        match self.0.monitor_ms {
+            Some(_) => Boundedness::Unbounded,
+            None => Boundedness::Bounded,
+        }
     }
 
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
@@ -52,7 +60,7 @@ impl Source for FileSource {
 
 struct FileEnumerator {
     table: Arc<FileTable>,
-    /// Files that were cut into parts before this start.
+    /// Files that were cut into parts before: in an earlier start, or in this one.
     known: BTreeSet<PathBuf>,
 }
 
@@ -65,11 +73,26 @@ impl SplitEnumerator for FileEnumerator {
     /// again, or what it has grown by would be read twice.
     fn discover(&mut self, _: u32) -> Result<Vec<Split>> {
         let mut splits = Vec::new();
-        for (path, bytes) in list_files(&self.table.path)?.into_iter().filter(|(path, _)| !self.known.contains(path)) {
+        for (path, bytes) in list_files(&self.table.path)? {
+            if self.known.contains(&path) || !self.matches(&path) {
+                continue;
+            }
             let parts = parts(&path, bytes, self.table.format.quote(), self.table.split_bytes)?;
             splits.extend(parts.iter().map(FileSplit::encode));
+            self.known.insert(path);
         }
         Ok(splits)
+    }
+
+    fn discovery_interval_ms(&self) -> Option<u64> {
+        self.table.monitor_ms
+    }
+}
+
+impl FileEnumerator {
+    fn matches(&self, path: &Path) -> bool {
+        let Some(pattern) = &self.table.pattern else { return true };
+        std::path::absolute(path).is_ok_and(|path| pattern.is_match(&path.to_string_lossy()))
     }
 }
 

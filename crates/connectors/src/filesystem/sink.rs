@@ -16,6 +16,7 @@ use flott_core::{ChangeBatch, CheckpointId, Error, Result, RowKind};
 
 use super::committer::{FileCommitter, Pending, sync_directory};
 use super::naming::{self, IN_PROGRESS, PENDING};
+use super::partition_commit::{CommitPolicy, OpenPartitions};
 use crate::formats::text::{ScalarStyle, push_scalar};
 use crate::formats::{Encoder, Format};
 
@@ -43,6 +44,8 @@ pub struct SinkOptions {
     pub check_ms: i64,
     /// Directory name of NULL.
     pub default_partition: String,
+    /// When partitions are complete, and what is done then.
+    pub partition_commit: Option<CommitPolicy>,
     /// Test-only: a repeated commit makes a second file.
     pub commit_dedup_disabled: bool,
 }
@@ -81,10 +84,12 @@ impl Sink for FileSink {
         ChangelogMode::Append
     }
 
-    fn writer(&self, context: SinkContext, _: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
+    fn writer(&self, context: SinkContext, states: Vec<Bytes>) -> Result<Box<dyn SinkWriter>> {
         prepare_directory(&self.options.path)?;
         let written = (0..self.columns.len()).filter(|i| !self.partition_keys.contains(i)).collect();
         let format = self.options.format.name();
+        let policy = self.options.partition_commit.clone();
+        let open = policy.map(|p| OpenPartitions::restore(p, &states)).transpose()?;
         Ok(Box::new(FileWriter {
             encoder: self.options.format.encoder(&self.written_columns())?,
             suffix: if self.options.gzip { format!("{format}.gz") } else { format.to_owned() },
@@ -95,6 +100,7 @@ impl Sink for FileSink {
             context,
             parts: HashMap::new(),
             closed: Vec::new(),
+            open,
             counter: 0,
         }))
     }
@@ -200,6 +206,8 @@ struct FileWriter {
     parts: HashMap<String, Part>,
     /// Ended since the last barrier.
     closed: Vec<Pending>,
+    /// Partitions whose success files are to come.
+    open: Option<OpenPartitions>,
     counter: u64,
 }
 
@@ -228,6 +236,9 @@ impl FileWriter {
     }
 
     fn append(&mut self, partition: &str, rows: &RecordBatch) -> Result<()> {
+        if let Some(open) = &mut self.open {
+            open.written(partition, self.context.clock.now_ms())?;
+        }
         if !self.parts.contains_key(partition) {
             self.open(partition)?;
         }
@@ -333,8 +344,12 @@ impl SinkWriter for FileWriter {
         Ok(WriteStatus::Accepted)
     }
 
-    fn prepare_commit(&mut self, checkpoint: CheckpointId, _: bool) -> Result<Vec<Committable>> {
+    fn prepare_commit(&mut self, checkpoint: CheckpointId, end_of_data: bool) -> Result<Vec<Committable>> {
         self.close_if(|_| true)?;
+        if let Some(open) = &mut self.open {
+            let place = (self.options.path.as_path(), &self.context);
+            self.closed.extend(open.complete(place, end_of_data, &mut self.counter)?);
+        }
         let mut synced: Vec<&Path> = Vec::new();
         for pending in &self.closed {
             let directory = pending.pending.parent().expect("part files have a directory");
@@ -345,6 +360,16 @@ impl SinkWriter for FileWriter {
         }
         let closed = std::mem::take(&mut self.closed);
         Ok(closed.into_iter().map(|p| p.into_committable(checkpoint)).collect())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Bytes>> {
+        Ok(self.open.iter().map(|open| open.snapshot().into()).collect())
+    }
+
+    fn on_watermark(&mut self, at_ms: i64) {
+        if let Some(open) = &mut self.open {
+            open.watermark(at_ms);
+        }
     }
 
     fn on_processing_time(&mut self, now_ms: i64) -> Result<Option<i64>> {

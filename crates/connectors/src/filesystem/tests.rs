@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flott_core::sink::{CommitError, Committer, Sink, SinkWriter};
-use flott_core::source::{ReaderEvent, Source};
+use flott_core::source::{Boundedness, ReaderEvent, Source, Split};
 use flott_core::time::ManualClock;
 use flott_core::types::{Column, TypeKind as T};
 use flott_core::{CheckpointId, ErrorKind, Result};
@@ -56,7 +56,15 @@ fn in_parts(path: &Path, split_bytes: u64, name: &str, more: &[(&str, &str)]) ->
     let t = table(&COLUMNS, &options(path, name, more));
     let layout = Layout::new(&t, super::DEFAULT_PARTITION).expect("a layout");
     let format = format(&t).expect("a format");
-    Arc::new(FileSource::new(FileTable { path: path.to_path_buf(), format, layout, pace: None, split_bytes }))
+    Arc::new(FileSource::new(FileTable {
+        path: path.to_path_buf(),
+        format,
+        layout,
+        pace: None,
+        split_bytes,
+        monitor_ms: None,
+        pattern: None,
+    }))
 }
 
 #[test]
@@ -158,7 +166,7 @@ fn missing_changed_and_damaged_files_are_clear_errors() {
 fn options_that_contradict_or_mean_nothing_are_refused() {
     let path = Path::new("x");
     for (more, expected) in [
-        (vec![("source.monitor-interval", "1 s")], "'source.monitor-interval' is not supported"),
+        (vec![("source.monitor-interval", "0 s")], "a duration above 0"),
         (vec![("source.rows-per-second", "0")], "is not a number of rows above 0"),
         (vec![("sink.rolling-policy.file-sise", "1")], "the nearest is 'sink.rolling-policy.file-size'"),
         (vec![("path", "s3://bucket/x")], "a local path"),
@@ -372,4 +380,56 @@ fn the_flights_are_read_as_they_are() {
     let rows =
         decode(&t, b"2013-01-01 05:15:00,2013-01-01 05:17:00,2,UA\n2013-01-01 16:30:00,,,EV\n", 64).expect("csv").0;
     assert_eq!(rows, ["+I[2013-01-01T05:15, 2013-01-01T05:17, 2.0, UA]", "+I[2013-01-01T16:30, null, null, EV]"]);
+}
+
+#[test]
+fn a_watched_directory_gives_each_file_once_and_never_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("1.csv"), lines(0, 3)).expect("written");
+    fs::write(dir.path().join("note.txt"), "no record").expect("written");
+    let pattern = format!("{}/.*\\.csv", dir.path().display());
+    let more = [("source.monitor-interval", "1 s"), ("source.path.regex-pattern", pattern.as_str())];
+    let t = table(&COLUMNS, &options(dir.path(), "csv", &more));
+    let watched = source(&t).expect("a source");
+    assert_eq!(watched.boundedness(), Boundedness::Unbounded);
+    let mut enumerator = watched.enumerator().expect("an enumerator");
+    assert_eq!(enumerator.discovery_interval_ms(), Some(1000));
+    let ids = |splits: Vec<Split>| -> Vec<String> {
+        splits.iter().filter_map(|s| s.id.rsplit('/').next().map(str::to_owned)).collect()
+    };
+    assert_eq!(ids(enumerator.discover(1).expect("splits")), ["1.csv"]);
+    assert!(enumerator.discover(1).expect("splits").is_empty(), "a file twice");
+    fs::write(dir.path().join("2.csv"), lines(3, 5)).expect("written");
+    assert_eq!(ids(enumerator.discover(1).expect("splits")), ["2.csv"]);
+    let mut again = watched.enumerator().expect("an enumerator");
+    again.restore(&[dir.path().join("1.csv").display().to_string()].into());
+    assert_eq!(ids(again.discover(1).expect("splits")), ["2.csv"], "what the checkpoint knows is not read again");
+    let wrong = table(&COLUMNS, &options(dir.path(), "csv", &[("source.path.regex-pattern", "(")]));
+    assert!(refused(source(&wrong)).to_string().contains("a regular expression"));
+}
+
+#[test]
+fn complete_partitions_get_a_success_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let more = [
+        ("sink.partition-commit.trigger", "partition-time"),
+        ("sink.partition-commit.delay", "1 h"),
+        ("sink.partition-commit.policy.kind", "success-file"),
+    ];
+    let columns = [("a", T::Int), ("dt", T::STRING)];
+    let mut t = table(&columns, &options(dir.path(), "csv", &more));
+    t.partition_keys = vec![1];
+    let sink = sink(&t).expect("a sink");
+    let (mut writer, mut committer) = pair(&*sink, 0, 1, 1);
+    put(&mut *writer, &json_batch(&columns, "{\"a\":1,\"dt\":\"2024-01-01\"}\n{\"a\":2,\"dt\":\"2024-01-02\"}"));
+    let success = |day: &str| dir.path().join(format!("dt={day}/_SUCCESS")).exists();
+    let hour_ms = 3_600_000;
+    writer.on_watermark(1_704_067_200_000 + hour_ms);
+    let first = writer.prepare_commit(CheckpointId(1), false).expect("prepared");
+    committer.commit(&first).map_err(|_| ()).expect("committed");
+    assert!(success("2024-01-01") && !success("2024-01-02"), "{:?}", files(dir.path()));
+    committer.commit(&first).map_err(|_| ()).expect("committing again changes nothing");
+    let last = writer.prepare_commit(CheckpointId(2), true).expect("prepared");
+    committer.commit(&last).map_err(|_| ()).expect("committed");
+    assert!(success("2024-01-02"), "the end of data completes everything");
 }
