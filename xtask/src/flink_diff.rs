@@ -143,7 +143,12 @@ fn text(statements: &[Statement], dir: &Path, ordered: bool) -> String {
             let _ = writeln!(out, "ERROR {}", error.replace('\n', " / "));
             continue;
         }
-        if statement.columns.is_empty() || statement.columns == ["result"] {
+        if statement.columns.is_empty() {
+            continue;
+        }
+        // A statement that answers OK, or with a plan, is not compared; SHOW CREATE is.
+        let shown = statement.rows.iter().filter_map(|r| r.get(1)).any(|text| text.starts_with("CREATE "));
+        if statement.columns == ["result"] && !shown {
             continue;
         }
         let header: Vec<String> =
@@ -162,7 +167,9 @@ fn text(statements: &[Statement], dir: &Path, ordered: bool) -> String {
         if !ordered {
             rows.sort();
         }
-        let _ = writeln!(out, "{}", header.join(" | "));
+        if !shown {
+            let _ = writeln!(out, "{}", header.join(" | "));
+        }
         rows.iter().for_each(|row| out.extend([row.as_str(), "\n"]));
     }
     out.replace(&dir.display().to_string(), "{dir}").trim_end().to_owned()

@@ -116,13 +116,17 @@ impl Pass {
             match session.plan(&statement, &services, &collect)? {
                 Planned::Done { .. } => {}
                 Planned::Rows { columns, rows } => {
-                    if columns != ["result"] {
-                        let _ = writeln!(out, "{}", columns.join(" | "));
+                    let header: Vec<String> = columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
+                    let cells = |r: &Vec<Option<String>>| {
+                        let cells: Vec<&str> = r.iter().map(|c| c.as_deref().unwrap_or("NULL")).collect();
+                        cells.join(" | ").trim_end().to_owned()
+                    };
+                    let mut rows: Vec<String> = rows.iter().map(cells).collect();
+                    rows.sort();
+                    if header != ["result STRING"] {
+                        let _ = writeln!(out, "{}", header.join(" | "));
                     }
-                    for row in rows {
-                        let cells: Vec<&str> = row.iter().map(|c| c.as_deref().unwrap_or("NULL")).collect();
-                        let _ = writeln!(out, "{}", cells.join(" | "));
-                    }
+                    rows.iter().for_each(|row| out.extend([row.as_str(), "\n"]));
                 }
                 Planned::Job { graph, query, .. } => {
                     let config = session.config().clone();
@@ -311,6 +315,7 @@ macro_rules! flink_files {
 
 flink_files!(
     aggregates,
+    ddl,
     functions_conditional,
     functions_encoding,
     functions_math,
@@ -320,12 +325,14 @@ flink_files!(
     functions_temporal,
     functions_text,
     functions_time,
+    hints,
     interval_joins,
     joins,
     match_recognize,
     nexmark_cep,
     over,
     over_and_rank,
+    partitions,
     subqueries,
     tables,
     temporal_joins,

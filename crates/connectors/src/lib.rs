@@ -39,6 +39,7 @@ pub fn register_all(registry: &mut Registry) {
     registry.register(Arc::new(filesystem::FilesystemFactory));
     registry.register(Arc::new(datagen::DatagenFactory));
     registry.register(Arc::new(nexmark::NexmarkFactory));
+    nexmark::functions::register(registry);
     registry.register(Arc::new(print::PrintFactory));
     registry.register(Arc::new(print::BlackholeFactory));
     #[cfg(feature = "kafka")]

@@ -8,6 +8,7 @@ pub mod config;
 pub mod crash_point;
 pub mod element;
 pub mod error;
+pub mod function;
 pub mod ids;
 pub mod key_group;
 pub mod keys;

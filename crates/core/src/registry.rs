@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Configuration;
 use crate::error::{Error, Result};
+use crate::function::Function;
 use crate::lookup::LookupSource;
 use crate::sink::{ChangelogMode, Sink};
 use crate::source::Source;
@@ -78,16 +79,29 @@ pub trait ConnectorFactory: Send + Sync {
     fn sink(&self, table: &TableSpec, config: &Configuration) -> Result<Arc<dyn Sink>>;
 }
 
-/// All connectors of a process. Filled once by `launcher`, then shared.
+/// All connectors of a process, and the functions that CREATE FUNCTION finds. Filled once by `launcher`, then shared.
 #[derive(Clone, Default)]
 pub struct Registry {
     connectors: BTreeMap<&'static str, Arc<dyn ConnectorFactory>>,
+    functions: BTreeMap<String, Function>,
 }
 
 impl Registry {
     /// Adds a connector; the last one of a name wins.
     pub fn register(&mut self, factory: Arc<dyn ConnectorFactory>) {
         self.connectors.insert(factory.identifier(), factory);
+    }
+    /// Adds a function that CREATE FUNCTION finds by this name: that of the Java class it stands for, or one of its own.
+    pub fn register_function(&mut self, name: &str, function: Function) {
+        self.functions.insert(name.to_owned(), function);
+    }
+    /// The function of this name.
+    pub fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.get(name)
+    }
+    /// Names of all functions.
+    pub fn function_names(&self) -> Vec<&str> {
+        self.functions.keys().map(String::as_str).collect()
     }
     /// The connector named by a table's options.
     pub fn connector(&self, table: &str, options: &BTreeMap<String, String>) -> Result<&Arc<dyn ConnectorFactory>> {

@@ -36,6 +36,7 @@
 extern crate self as flott;
 
 mod environment;
+pub mod function;
 mod keyed;
 mod keys;
 mod output;
@@ -53,6 +54,7 @@ pub use arrow_array::ArrayRef;
 pub use flott_core::batch::RowKind;
 pub use flott_core::config::{Configuration, Notice};
 pub use flott_core::error::{Error, ErrorKind, Result};
+pub use flott_core::function::{Function, ScalarFunction, Signature, TableFunction, TableSignature};
 pub use flott_core::sink::Sink;
 pub use flott_core::source::Source;
 pub use flott_core::state::Ttl;

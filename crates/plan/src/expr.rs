@@ -5,6 +5,8 @@ use std::fmt;
 use flott_core::types::{DataType, TypeKind};
 use serde::{Deserialize, Serialize};
 
+use crate::user::UserFunction;
+
 /// An expression over the columns of one row, with its type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Expr {
@@ -28,6 +30,13 @@ pub enum ExprKind {
     Call {
         /// Canonical name.
         function: String,
+        /// Arguments.
+        args: Vec<Expr>,
+    },
+    /// A function that a user wrote. Arguments have the types it takes.
+    User {
+        /// The function.
+        function: UserFunction,
         /// Arguments.
         args: Vec<Expr>,
     },
@@ -93,7 +102,7 @@ impl Expr {
             ExprKind::Column(_) | ExprKind::Literal(_) => Vec::new(),
             ExprKind::Field(e, _) => vec![e],
             ExprKind::Cast { input, .. } => vec![input],
-            ExprKind::Call { args, .. } => args.iter().collect(),
+            ExprKind::Call { args, .. } | ExprKind::User { args, .. } => args.iter().collect(),
             ExprKind::Case { branches, otherwise } => {
                 branches.iter().flat_map(|(c, v)| [c, v]).chain(otherwise.as_deref()).collect()
             }
@@ -118,6 +127,9 @@ impl Expr {
             ExprKind::Cast { input, safe } => ExprKind::Cast { input: boxed(input), safe: *safe },
             ExprKind::Call { function, args } => {
                 ExprKind::Call { function: function.clone(), args: args.iter().map(|a| a.replace_columns(f)).collect() }
+            }
+            ExprKind::User { function, args } => {
+                ExprKind::User { function: function.clone(), args: args.iter().map(|a| a.replace_columns(f)).collect() }
             }
             ExprKind::Case { branches, otherwise } => ExprKind::Case {
                 branches: branches.iter().map(|(c, v)| (c.replace_columns(f), v.replace_columns(f))).collect(),
@@ -171,6 +183,10 @@ impl fmt::Display for Expr {
                     write!(f, ")")
                 }
             },
+            ExprKind::User { function, args } => {
+                let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+                write!(f, "{}({})", function.name, args.join(", "))
+            }
             ExprKind::Case { branches, otherwise } => {
                 write!(f, "CASE")?;
                 for (c, v) in branches {

@@ -9,6 +9,7 @@ pub mod over;
 pub mod pattern;
 pub mod spec;
 pub mod stream_graph;
+mod user;
 
 pub use expr::{Expr, ExprKind, Literal};
 pub use job_graph::{ChainedNode, JobEdge, JobGraph, JobVertex};
@@ -22,3 +23,4 @@ pub use spec::{
 pub use stream_graph::{
     CorrelateNode, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode,
 };
+pub use user::UserFunction;

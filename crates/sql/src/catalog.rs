@@ -1,6 +1,7 @@
-//! The session's tables and views: one catalog, one database, names as Flink keeps them (case-sensitive). Stores nothing outside the session.
+//! The session's catalogs, databases, tables and views; names as Flink keeps them (case-sensitive). Stores nothing outside the session.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use flott_core::sink::ChangelogMode;
@@ -10,17 +11,79 @@ use flott_plan::Expr;
 use sqlparser::ast::Query;
 
 use crate::diag::{place, suggestion};
-use crate::parser::ast::Path;
+use crate::parser::ast::{CreateTable, Path};
 
-/// The catalog's name.
+/// The name of the catalog that is always there.
 pub const CATALOG: &str = "default_catalog";
-/// The database's name.
+/// The name of its database.
 pub const DATABASE: &str = "default_database";
 
-/// Tables and views by name.
+/// The full name of a table or view.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectPath {
+    /// Catalog.
+    pub catalog: String,
+    /// Database.
+    pub database: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.catalog, self.database, self.name)
+    }
+}
+
+impl ObjectPath {
+    /// Each part in backquotes.
+    pub(crate) fn quoted(&self) -> String {
+        [&self.catalog, &self.database, &self.name].map(|p| format!("`{}`", p.replace('`', "``"))).join(".")
+    }
+}
+
+/// Where names without catalog or database are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub(crate) catalog: String,
+    pub(crate) database: String,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Home { catalog: CATALOG.to_owned(), database: DATABASE.to_owned() }
+    }
+}
+
+/// A database.
 #[derive(Clone, Debug, Default)]
+pub(crate) struct Database {
+    pub(crate) comment: Option<String>,
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// Databases, tables and views by name. Temporary objects hide others of the same name.
+#[derive(Clone, Debug)]
 pub struct Catalog {
-    objects: BTreeMap<String, CatalogObject>,
+    pub(crate) home: Home,
+    pub(crate) catalogs: BTreeMap<String, BTreeMap<String, Database>>,
+    objects: BTreeMap<ObjectPath, CatalogObject>,
+    temporary: BTreeMap<ObjectPath, CatalogObject>,
+    /// Hints behind table names may set options.
+    pub(crate) dynamic_options: bool,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        let databases = BTreeMap::from([(DATABASE.to_owned(), Database::default())]);
+        Catalog {
+            home: Home::default(),
+            catalogs: BTreeMap::from([(CATALOG.to_owned(), databases)]),
+            objects: BTreeMap::new(),
+            temporary: BTreeMap::new(),
+            dynamic_options: true,
+        }
+    }
 }
 
 /// What a name stands for.
@@ -31,10 +94,12 @@ pub(crate) enum CatalogObject {
 }
 
 /// A table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table {
     /// Name without catalog and database.
     pub name: String,
+    /// Full name.
+    pub path: ObjectPath,
     /// Columns in the order declared.
     pub columns: Vec<TableColumn>,
     /// Rowtime column and watermark, over the table's columns.
@@ -53,6 +118,12 @@ pub struct Table {
     pub watermark_text: Option<String>,
     /// Which changes a scan gives.
     pub source_mode: ChangelogMode,
+    /// The declaration, complete: what LIKE and ALTER TABLE start from.
+    pub(crate) declaration: CreateTable,
+    /// Partitions made known by ALTER TABLE … ADD PARTITION.
+    pub(crate) partitions: Vec<Vec<(String, String)>>,
+    /// The options that a hint sets: scans with other options are other scans.
+    pub(crate) hinted: String,
 }
 
 /// A column of a table.
@@ -87,71 +158,146 @@ pub enum ColumnSource {
 }
 
 /// A view.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct View {
     pub(crate) name: String,
+    pub(crate) path: ObjectPath,
+    pub(crate) temporary: bool,
+    pub(crate) comment: Option<String>,
     pub(crate) columns: Vec<String>,
     pub(crate) query: Box<Query>,
     pub(crate) text: String,
+    /// Where the names in the query are looked for.
+    pub(crate) home: Home,
 }
 
-/// The full name of an object.
-pub fn full_name(name: &str) -> String {
-    format!("{CATALOG}.{DATABASE}.{name}")
+impl CatalogObject {
+    pub(crate) fn is_view(&self) -> bool {
+        matches!(self, CatalogObject::View(_))
+    }
 }
 
 impl Catalog {
-    /// The object's own name, when the path leads into the one database.
-    pub(crate) fn local_name(path: &Path) -> Result<&str> {
-        let known = match path.parts.as_slice() {
-            [_] => true,
-            [d, _] => d == DATABASE,
-            [c, d, _] => c == CATALOG && d == DATABASE,
-            _ => false,
+    /// The full name that a path stands for, seen from `home`. The database must exist.
+    pub(crate) fn resolve_from(&self, home: &Home, path: &Path) -> Result<ObjectPath> {
+        let (catalog, database, name) = match path.parts.as_slice() {
+            [name] => (&home.catalog, &home.database, name),
+            [database, name] => (&home.catalog, database, name),
+            [catalog, database, name] => (catalog, database, name),
+            _ => {
+                let error = Error::user("sql.name", format!("`{path}` has too many parts"));
+                return Err(place(error.hint("write name, database.name or catalog.database.name"), path.position));
+            }
         };
-        let name = path.parts.last().map_or("", String::as_str);
-        if known {
-            return Ok(name);
-        }
-        let error = Error::user("sql.unknown-table", format!("there is no database for `{path}`"))
-            .hint(format!("the only database is {CATALOG}.{DATABASE}: write `{name}`"));
-        Err(place(error, path.position))
+        self.database_of(catalog, database).map_err(|e| place(e, path.position))?;
+        Ok(ObjectPath { catalog: catalog.clone(), database: database.clone(), name: name.clone() })
+    }
+
+    /// The full name that a path stands for.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<ObjectPath> {
+        self.resolve_from(&self.home, path)
+    }
+
+    fn database_of(&self, catalog: &str, database: &str) -> Result<&Database> {
+        let Some(databases) = self.catalogs.get(catalog) else {
+            let names: Vec<&str> = self.catalogs.keys().map(String::as_str).collect();
+            let error = Error::user("sql.unknown-database", format!("there is no catalog `{catalog}`"));
+            return Err(error.hint(suggestion(catalog, &names, 12)));
+        };
+        databases.get(database).ok_or_else(|| {
+            let names: Vec<&str> = databases.keys().map(String::as_str).collect();
+            Error::user("sql.unknown-database", format!("there is no database `{database}` in `{catalog}`"))
+                .hint(suggestion(database, &names, 12))
+        })
     }
 
     /// The table or view, or an error with the nearest name.
     pub(crate) fn get(&self, path: &Path) -> Result<&CatalogObject> {
-        let name = Self::local_name(path)?;
-        self.objects.get(name).ok_or_else(|| {
-            let names: Vec<&str> = self.objects.keys().map(String::as_str).collect();
-            let error = Error::user("sql.unknown-table", format!("there is no table or view `{name}`"))
-                .hint(suggestion(name, &names, 12));
+        self.get_from(&self.home, path)
+    }
+
+    /// As [`Catalog::get`], seen from `home`.
+    pub(crate) fn get_from(&self, home: &Home, path: &Path) -> Result<&CatalogObject> {
+        let full = self.resolve_from(home, path)?;
+        self.find(&full).ok_or_else(|| {
+            let home = Home { catalog: full.catalog, database: full.database };
+            let names: Vec<&str> = self.objects_in(&home).into_iter().map(|(n, _)| n).collect();
+            let error = Error::user("sql.unknown-table", format!("there is no table or view `{}`", full.name))
+                .hint(suggestion(&full.name, &names, 12));
             place(error, path.position)
         })
     }
 
-    /// Whether the name is taken.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.objects.contains_key(name)
+    /// What a full name stands for.
+    pub(crate) fn find(&self, path: &ObjectPath) -> Option<&CatalogObject> {
+        self.temporary.get(path).or_else(|| self.objects.get(path))
     }
 
-    pub(crate) fn insert(&mut self, name: &str, object: CatalogObject) {
-        self.objects.insert(name.to_owned(), object);
+    /// Whether there is such an object among the temporary ones, or among the others.
+    pub(crate) fn holds(&self, path: &ObjectPath, temporary: bool) -> bool {
+        if temporary { self.temporary.contains_key(path) } else { self.objects.contains_key(path) }
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Option<CatalogObject> {
-        self.objects.remove(name)
+    pub(crate) fn insert(&mut self, path: ObjectPath, object: CatalogObject, temporary: bool) {
+        let objects = if temporary { &mut self.temporary } else { &mut self.objects };
+        objects.insert(path, object);
     }
 
-    pub(crate) fn objects(&self) -> impl Iterator<Item = (&str, &CatalogObject)> {
-        self.objects.iter().map(|(n, o)| (n.as_str(), o))
+    pub(crate) fn remove(&mut self, path: &ObjectPath, temporary: bool) -> Option<CatalogObject> {
+        if temporary { self.temporary.remove(path) } else { self.objects.remove(path) }
     }
 
-    /// The table of this name, if it is one.
+    /// Tables and views of the current database by name.
+    pub(crate) fn objects(&self) -> Vec<(&str, &CatalogObject)> {
+        self.objects_in(&self.home)
+    }
+
+    /// Tables and views of a database by name.
+    pub(crate) fn objects_in(&self, home: &Home) -> Vec<(&str, &CatalogObject)> {
+        let inside = |p: &ObjectPath| p.catalog == home.catalog && p.database == home.database;
+        let all = self.objects.iter().chain(&self.temporary).filter(|(p, _)| inside(p));
+        let by_name: BTreeMap<&str, &CatalogObject> = all.map(|(p, o)| (p.name.as_str(), o)).collect();
+        by_name.into_iter().collect()
+    }
+
+    /// The table of this name in the current database, if it is one.
     pub fn table(&self, name: &str) -> Option<&Arc<Table>> {
-        match self.objects.get(name) {
+        let Home { catalog, database } = self.home.clone();
+        match self.find(&ObjectPath { catalog, database, name: name.to_owned() }) {
             Some(CatalogObject::Table(t)) => Some(t),
             _ => None,
         }
+    }
+
+    /// Names of the tables and views of the current database, with the names of their columns where they are known.
+    pub fn names(&self) -> Vec<(String, Vec<String>)> {
+        let columns = |o: &CatalogObject| match o {
+            CatalogObject::Table(t) => t.columns.iter().map(|c| c.name.clone()).collect(),
+            CatalogObject::View(v) => v.columns.clone(),
+        };
+        self.objects().into_iter().map(|(n, o)| (n.to_owned(), columns(o))).collect()
+    }
+
+    /// The table under the options of the hint behind its name.
+    pub(crate) fn hinted(&self, table: &Arc<Table>, path: &Path) -> Result<Arc<Table>> {
+        let Some(hint) = &path.hint else { return Ok(Arc::clone(table)) };
+        let options = crate::binder::options_hint(hint, path.position)?;
+        if !self.dynamic_options {
+            let error = Error::user("sql.hint", "the hint OPTIONS is switched off");
+            let error = error.hint("SET 'table.dynamic-table-options.enabled' = 'true'");
+            return Err(place(error, path.position));
+        }
+        let mut changed = Table::clone(table);
+        for (key, value) in options {
+            if matches!(key.as_str(), "connector" | "format" | "value.format" | "key.format") {
+                let error = Error::user("sql.hint", format!("the hint OPTIONS cannot change '{key}'"));
+                let error = error.hint(format!("CREATE TABLE … LIKE `{}` with the other {key}", table.name));
+                return Err(place(error, path.position));
+            }
+            let _ = write!(changed.hinted, "'{key}'='{value}' ");
+            changed.options.insert(key, value);
+        }
+        Ok(Arc::new(changed))
     }
 }
 
@@ -180,6 +326,11 @@ impl Table {
     pub(crate) fn sink_columns(&self) -> Vec<usize> {
         let written = self.insert_columns();
         self.source_columns().into_iter().filter(|i| written.contains(i)).collect()
+    }
+
+    /// What tells scans apart: the name, and the options of a hint.
+    pub(crate) fn scan_key(&self) -> String {
+        if self.hinted.is_empty() { self.path.to_string() } else { format!("{} {}", self.path, self.hinted) }
     }
 
     /// The column as connectors see it.

@@ -12,9 +12,9 @@ use flott_expr::bind_cast;
 use flott_plan::{Expr, ExprKind};
 
 use crate::binder::{ExprBinder, QueryBinder, Scope};
-use crate::catalog::{Catalog, ColumnSource, Table, TableColumn, View};
+use crate::catalog::{Catalog, ColumnSource, ObjectPath, Table, TableColumn, View};
 use crate::diag::{place, suggestion};
-use crate::parser::ast::{ColumnKind, CreateTable, CreateView, Name};
+use crate::parser::ast::{ColumnKind, CreateTable, CreateView, Name, Watermark};
 use crate::planner::graph::{same_values, table_spec};
 use crate::planner::rel::RelColumn;
 
@@ -32,8 +32,8 @@ const COMMON_OPTIONS: &[&str] = &[
 ];
 
 /// The table that a CREATE TABLE declares.
-pub(crate) fn table(create: &CreateTable, name: &str, registry: &Registry) -> Result<Table> {
-    let at = create.name.position;
+pub(crate) fn table(create: &CreateTable, path: ObjectPath, registry: &Registry) -> Result<Table> {
+    let (at, name) = (create.name.position, &path.name);
     let mut options = BTreeMap::new();
     for (key, value, position) in &create.options {
         if options.insert(key.clone(), value.clone()).is_some() {
@@ -56,7 +56,7 @@ pub(crate) fn table(create: &CreateTable, name: &str, registry: &Registry) -> Re
     }
     let partition_keys = key_columns(&columns, &create.partitioned_by, "PARTITIONED BY")?;
     let mut table = Table {
-        name: name.to_owned(),
+        name: name.clone(),
         columns,
         watermark: None,
         primary_key,
@@ -64,8 +64,12 @@ pub(crate) fn table(create: &CreateTable, name: &str, registry: &Registry) -> Re
         options,
         comment: create.comment.clone(),
         temporary: create.temporary,
-        watermark_text: create.watermark.as_ref().map(|w| w.1.to_string()),
+        watermark_text: create.watermark.as_ref().map(|w| w.text.clone()),
         source_mode: ChangelogMode::Append,
+        declaration: create.clone(),
+        partitions: Vec::new(),
+        hinted: String::new(),
+        path,
     };
     watermark(create, &mut table)?;
     // An option that is wrong is reported when the table is read.
@@ -229,8 +233,8 @@ fn key_columns(columns: &[TableColumn], names: &[Name], what: &str) -> Result<Ve
 }
 
 fn watermark(create: &CreateTable, table: &mut Table) -> Result<()> {
-    let Some((path, expr, at)) = &create.watermark else { return Ok(()) };
-    let name = path.join(".");
+    let Some(Watermark { column, expr, position: at, .. }) = &create.watermark else { return Ok(()) };
+    let name = column.join(".");
     let Some(i) = table.columns.iter().position(|c| c.name == name) else {
         let all: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
         let error = Error::user("sql.unknown-column", format!("WATERMARK: there is no column `{name}`"))
@@ -258,16 +262,24 @@ fn watermark(create: &CreateTable, table: &mut Table) -> Result<()> {
 }
 
 /// The view that a CREATE VIEW declares; its query must bind.
-pub(crate) fn view(create: &CreateView, name: &str, catalog: &Catalog) -> Result<Arc<View>> {
+pub(crate) fn view(create: &CreateView, path: ObjectPath, catalog: &Catalog) -> Result<Arc<View>> {
     let rel = QueryBinder::new(catalog).query(&create.query)?;
     if !create.columns.is_empty() && create.columns.len() != rel.columns.len() {
         let message = format!("the view names {} columns, its query has {}", create.columns.len(), rel.columns.len());
         return Err(place(Error::user("sql.columns", message), create.columns[0].position));
     }
+    let columns = match create.columns.is_empty() {
+        true => rel.columns.iter().map(|c| c.name.clone()).collect(),
+        false => create.columns.iter().map(|n| n.value.clone()).collect(),
+    };
     Ok(Arc::new(View {
-        name: name.to_owned(),
-        columns: create.columns.iter().map(|n| n.value.clone()).collect(),
+        name: path.name.clone(),
+        path,
+        temporary: create.temporary,
+        comment: create.comment.clone(),
+        columns,
         query: create.query.clone(),
         text: create.text.clone(),
+        home: catalog.home.clone(),
     }))
 }

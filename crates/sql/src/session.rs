@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use flott_core::config::{Configuration, Notice};
+use flott_core::config::{Configuration, Notice, keys};
+use flott_core::function::Function;
 use flott_core::registry::Registry;
 use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::SourceTransformFactory;
@@ -13,17 +14,17 @@ use flott_plan::spec::{OperatorSpec, SourceTransformSpec};
 use flott_plan::{Partitioner, StreamGraph};
 
 use crate::binder::QueryBinder;
-use crate::catalog::{Catalog, CatalogObject, full_name};
-use crate::ddl;
+use crate::catalog::{Catalog, CatalogObject, Table};
 use crate::diag::place;
-use crate::parser::ast::{Insert, ParsedStatement, Path, Statement};
+use crate::functions::Functions;
+use crate::parser::ast::{ExplainDetails, Insert, ParsedStatement, Statement};
 use crate::parser::parse_script;
 use crate::planner::graph::GraphBuilder;
 use crate::planner::physical::{Phys, PhysKind, PhysicalPlanner, updating_node};
 use crate::planner::rel::{Rel, plan_columns};
 use crate::planner::sink::upserts;
 use crate::planner::{explain, insert, optimise, pattern, prune, scan};
-use crate::show;
+use crate::show::{self, strings};
 
 /// What planning needs from the rest of the process.
 #[derive(Clone)]
@@ -56,8 +57,8 @@ pub enum Planned {
     },
     /// Rows that are there already: SHOW, DESCRIBE, EXPLAIN, SET without arguments.
     Rows {
-        /// Names of the columns.
-        columns: Vec<String>,
+        /// The columns: STRING, but for flags.
+        columns: Vec<Column>,
         /// The rows; `None` is NULL.
         rows: Vec<Vec<Option<String>>>,
     },
@@ -100,7 +101,8 @@ impl Iterator for Script {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub(crate) catalog: Catalog,
-    config: Configuration,
+    pub(crate) functions: Functions,
+    pub(crate) config: Configuration,
     initial: Configuration,
 }
 
@@ -115,7 +117,7 @@ struct Root {
 impl Session {
     /// A session with an empty catalog. RESET goes back to `config`.
     pub fn new(config: Configuration) -> Self {
-        Session { catalog: Catalog::default(), initial: config.clone(), config }
+        Session { catalog: Catalog::default(), functions: Functions::default(), initial: config.clone(), config }
     }
 
     /// The session's options.
@@ -133,6 +135,23 @@ impl Session {
         &self.catalog
     }
 
+    /// Makes a function known to SQL; it hides a built-in function of the name.
+    pub fn create_temporary_function(&mut self, name: &str, function: Function) {
+        self.functions.insert(name, function, None);
+    }
+
+    /// Names of all functions, built-in ones in small letters.
+    pub fn function_names(&self) -> Vec<String> {
+        let mut names = show::builtin_functions();
+        names.extend(self.functions.names());
+        names
+    }
+
+    /// Forgets a function; whether there was one.
+    pub fn drop_temporary_function(&mut self, name: &str) -> bool {
+        self.functions.remove(name)
+    }
+
     /// The statements of a script. A syntax error anywhere is reported before anything runs.
     pub fn parse_script(&self, text: &str) -> Result<Script> {
         Ok(Script { statements: parse_script(text)?.into() })
@@ -145,7 +164,8 @@ impl Session {
         services: &PlanServices,
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
-        self.statement(&statement.kind, services, collect).map_err(|e| e.at(statement.position))
+        let functions = self.functions.clone();
+        functions.during(|| self.statement(&statement.kind, services, collect)).map_err(|e| e.at(statement.position))
     }
 
     fn statement(
@@ -154,30 +174,21 @@ impl Session {
         services: &PlanServices,
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
-        let done = |message: String| Ok(Planned::Done { message: Some(message), notices: Vec::new() });
+        self.catalog.dynamic_options = self.config.bool(keys::DYNAMIC_TABLE_OPTIONS);
         match statement {
-            Statement::CreateTable(create) => {
-                let name = Catalog::local_name(&create.name)?.to_owned();
-                if !self.may_create(&create.name, &name, create.if_not_exists)? {
-                    return done(format!("Table {} exists already.", full_name(&name)));
-                }
-                let table = ddl::table(create, &name, &services.registry)?;
-                self.catalog.insert(&name, CatalogObject::Table(Arc::new(table)));
-                done(format!("Table {} has been created.", full_name(&name)))
-            }
-            Statement::CreateView(create) => {
-                let name = Catalog::local_name(&create.name)?.to_owned();
-                if !self.may_create(&create.name, &name, create.if_not_exists)? {
-                    return done(format!("View {} exists already.", full_name(&name)));
-                }
-                let view = ddl::view(create, &name, &self.catalog)?;
-                self.catalog.insert(&name, CatalogObject::View(view));
-                done(format!("View {} has been created.", full_name(&name)))
-            }
-            Statement::Drop { view, if_exists, name } => self.drop(*view, *if_exists, name),
+            Statement::CreateTable(create) => self.create_table(create, services),
+            Statement::CreateView(_)
+            | Statement::CreateDatabase { .. }
+            | Statement::CreateCatalog { .. }
+            | Statement::CreateFunction(_)
+            | Statement::AlterTable { .. }
+            | Statement::AlterView { .. }
+            | Statement::AlterDatabase { .. }
+            | Statement::Drop(_)
+            | Statement::Use { .. } => self.define(statement, services),
             Statement::Set(None) => {
                 let rows = self.config.iter_redacted().map(|(k, v)| vec![Some(k.to_owned()), Some(v.to_owned())]);
-                Ok(Planned::Rows { columns: vec!["key".into(), "value".into()], rows: rows.collect() })
+                Ok(Planned::Rows { columns: strings(&["key", "value"]), rows: rows.collect() })
             }
             Statement::Set(Some((key, value))) => {
                 let notices = self.config.set(key, value)?;
@@ -193,52 +204,27 @@ impl Session {
                 let notices = before.map(|v| self.config.set(key, &v)).transpose()?.unwrap_or_default();
                 Ok(Planned::Done { message: None, notices })
             }
-            Statement::Show(what) => show::show(&self.catalog, what),
+            Statement::Show(what) => show::show(&self.catalog, &self.functions, what),
             Statement::Describe(path) => show::describe(&self.catalog, path),
-            Statement::Explain { changelog_mode, statement } => self.explain(statement, *changelog_mode, services),
-            Statement::Query(_) => {
-                let roots = self.roots(statement, services)?;
-                self.query_job(roots, services, collect)
+            Statement::Explain { details, statement } => self.explain(statement, *details, services, collect),
+            Statement::Query(_) | Statement::Insert(_) | Statement::Inserts(_) => {
+                self.job_of(statement, services, collect)
             }
+        }
+    }
+
+    fn job_of(
+        &self,
+        statement: &Statement,
+        services: &PlanServices,
+        collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
+    ) -> Result<Planned> {
+        match statement {
+            Statement::Query(_) => self.query_job(self.roots(statement, services)?, services, collect),
             Statement::Insert(i) => self.insert_job(std::slice::from_ref(i), services),
             Statement::Inserts(inserts) => self.insert_job(inserts, services),
+            _ => Err(Error::bug("not a job")),
         }
-    }
-
-    /// Whether the name is free; taken names are an error unless IF NOT EXISTS is given.
-    fn may_create(&self, path: &Path, name: &str, if_not_exists: bool) -> Result<bool> {
-        if !self.catalog.contains(name) {
-            return Ok(true);
-        }
-        if if_not_exists {
-            return Ok(false);
-        }
-        let error = Error::user("sql.exists", format!("there is a table or view `{name}` already"))
-            .hint("DROP it first, choose another name, or say IF NOT EXISTS");
-        Err(place(error, path.position))
-    }
-
-    fn drop(&mut self, view: bool, if_exists: bool, path: &Path) -> Result<Planned> {
-        let name = Catalog::local_name(path)?.to_owned();
-        let kind = if view { "View" } else { "Table" };
-        if if_exists && !self.catalog.contains(&name) {
-            let message = Some(format!("{kind} {} does not exist.", full_name(&name)));
-            return Ok(Planned::Done { message, notices: Vec::new() });
-        }
-        match (self.catalog.get(path)?, view) {
-            (CatalogObject::Table(_), true) => {
-                let error = Error::user("sql.drop", format!("`{name}` is a table")).hint("write DROP TABLE");
-                return Err(place(error, path.position));
-            }
-            (CatalogObject::View(_), false) => {
-                let error = Error::user("sql.drop", format!("`{name}` is a view")).hint("write DROP VIEW");
-                return Err(place(error, path.position));
-            }
-            _ => {}
-        }
-        self.catalog.remove(&name);
-        let message = Some(format!("{kind} {} has been dropped.", full_name(&name)));
-        Ok(Planned::Done { message, notices: Vec::new() })
     }
 
     /// The optimised relations of the parts of a job, scans shared between them.
@@ -278,15 +264,15 @@ impl Session {
         for i in inserts {
             let table = self.sink_table(i)?;
             let rel = QueryBinder::new(&self.catalog).query(&i.query)?;
-            rels.push(insert::fit(rel, table, i)?);
+            rels.push(insert::fit(rel, &table, i)?);
         }
         let rels = self.relations(rels);
         inserts.iter().zip(rels).map(|(i, rel)| self.insert_root(i, &rel, planner, services)).collect()
     }
 
-    fn sink_table(&self, i: &Insert) -> Result<&Arc<crate::catalog::Table>> {
+    fn sink_table(&self, i: &Insert) -> Result<Arc<Table>> {
         match self.catalog.get(&i.table)? {
-            CatalogObject::Table(t) => Ok(t),
+            CatalogObject::Table(t) => self.catalog.hinted(t, &i.table),
             CatalogObject::View(v) => {
                 let error = Error::user("sql.insert", format!("`{}` is a view and cannot be written", v.name));
                 Err(place(error, i.table.position))
@@ -301,7 +287,7 @@ impl Session {
         planner: &PhysicalPlanner<'_>,
         services: &PlanServices,
     ) -> Result<Root> {
-        let table = self.sink_table(i)?;
+        let table = &*self.sink_table(i)?;
         let builder = GraphBuilder::new(services, &self.config, planner.zone());
         // First as if updates were wanted in full: the sink says what it takes.
         let mut phys = planner.build(rel, true)?;
@@ -310,7 +296,7 @@ impl Session {
             ChangelogMode::Append if !phys.changes.is_append() => {
                 let message = format!(
                     "Table sink '{}' doesn't support consuming update changes which is produced by node {}",
-                    full_name(&table.name),
+                    table.path,
                     updating_node(&phys)
                 );
                 let error = Error::user("sql.update-sink", message)
@@ -340,7 +326,7 @@ impl Session {
             None => (Partitioner::Forward, phys.parallelism),
         };
         let names: Vec<&str> = phys.columns.iter().map(|c| c.name.as_str()).collect();
-        let label = format!("Sink(table=[{}], fields=[{}])", full_name(&table.name), names.join(", "));
+        let label = format!("Sink(table=[{}], fields=[{}])", table.path, names.join(", "));
         Ok(Root { label, phys, partitioner, parallelism })
     }
 
@@ -362,7 +348,7 @@ impl Session {
         Ok(Planned::Job { graph, query: Some(info), insert_tables: Vec::new(), bounded, warnings })
     }
 
-    fn insert_job(&self, inserts: &[Insert], services: &PlanServices) -> Result<Planned> {
+    pub(crate) fn insert_job(&self, inserts: &[Insert], services: &PlanServices) -> Result<Planned> {
         let planner = PhysicalPlanner { config: &self.config, services };
         let roots = self.insert_roots(inserts, &planner, services)?;
         let mut builder = GraphBuilder::new(services, &self.config, planner.zone());
@@ -371,12 +357,12 @@ impl Session {
         for (i, root) in inserts.iter().zip(roots) {
             pattern::warnings(&root.phys, &mut warnings);
             let table = self.sink_table(i)?;
-            let sink = builder.table_sink(table, &root.phys).map_err(|e| place(e, i.table.position))?;
+            let sink = builder.table_sink(&table, &root.phys).map_err(|e| place(e, i.table.position))?;
             let name = format!("Sink: {}", table.name);
             builder
                 .sink(name, sink, &root.phys, root.partitioner, root.parallelism)
                 .map_err(|e| place(e, i.table.position))?;
-            insert_tables.push(full_name(&table.name));
+            insert_tables.push(table.path.to_string());
         }
         if builder.graph.name.is_none() {
             builder.graph.name = Some(format!("insert-into_{}", insert_tables.join(",")));
@@ -385,11 +371,33 @@ impl Session {
         Ok(Planned::Job { graph, query: None, insert_tables, bounded, warnings })
     }
 
-    fn explain(&self, statement: &Statement, changelog: bool, services: &PlanServices) -> Result<Planned> {
+    fn explain(
+        &self,
+        statement: &Statement,
+        details: ExplainDetails,
+        services: &PlanServices,
+        collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
+    ) -> Result<Planned> {
         let roots = self.roots(statement, services)?;
         let roots: Vec<_> = roots.into_iter().map(|r| (r.label, r.phys, r.partitioner)).collect();
-        let text = explain::tree(&roots, changelog);
-        Ok(Planned::Rows { columns: vec!["result".to_owned()], rows: vec![vec![Some(text)]] })
+        let mut text = explain::tree(&roots, details.changelog_mode);
+        if details.estimated_cost {
+            text.push_str("\n\nCosts are not known: tables have no statistics.");
+        }
+        if details.plan_advice || details.json_execution_plan {
+            let graph = match self.job_of(statement, services, collect)? {
+                Planned::Job { graph, .. } => graph,
+                _ => return Err(Error::bug("a statement that is no job was explained")),
+            };
+            if details.plan_advice {
+                let state_ends = self.config.duration_ms(keys::STATE_TTL).is_some_and(|ms| ms > 0);
+                text = crate::explain::with_advice(text, &graph, state_ends);
+            }
+            if details.json_execution_plan {
+                text = format!("{text}\n\n== Physical Execution Plan ==\n{}", crate::explain::json(&graph));
+            }
+        }
+        Ok(Planned::Rows { columns: strings(&["result"]), rows: vec![vec![Some(text)]] })
     }
 }
 

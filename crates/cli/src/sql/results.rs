@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use flott_core::error::{Error, Result};
 use flott_core::sink::Sink;
+use flott_core::types::Column;
 use flott_core::{ChangeBatch, RowKind};
 use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, parse_zone, result_writer};
 use flott_sql::QueryInfo;
@@ -203,7 +204,9 @@ fn cells(batch: &ChangeBatch, query: &QueryInfo) -> Vec<Vec<String>> {
 }
 
 /// Prints the rows of SHOW, DESCRIBE, EXPLAIN.
-pub fn print_rows(style: Style, columns: &[String], rows: &[Vec<Option<String>>]) {
+pub fn print_rows(style: Style, columns: &[Column], rows: &[Vec<Option<String>>]) {
+    let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    let columns = names.as_slice();
     let stdout = std::io::stdout();
     let mut out = stdout.lock();
     // Nobody to tell when standard output is closed.

@@ -2,6 +2,7 @@
 //! `n` is the same whatever the parallelism and wherever a job is restored. Never reads anything.
 
 mod batch;
+pub(crate) mod functions;
 mod model;
 mod options;
 mod reader;

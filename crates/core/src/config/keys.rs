@@ -62,6 +62,7 @@ keys! {
     MINI_BATCH_LATENCY = "table.exec.mini-batch.allow-latency";
     MINI_BATCH_SIZE = "table.exec.mini-batch.size";
     NOT_NULL_ENFORCER = "table.exec.sink.not-null-enforcer";
+    DYNAMIC_TABLE_OPTIONS = "table.dynamic-table-options.enabled";
     SOURCE_IDLE_TIMEOUT = "table.exec.source.idle-timeout";
     LEGACY_CAST = "table.exec.legacy-cast-behaviour";
     SQL_DIALECT = "table.sql-dialect";

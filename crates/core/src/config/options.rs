@@ -291,6 +291,7 @@ pub static OPTIONS: &[OptionDef] = &[
         "ERROR",
         "What happens when NULL arrives at a NOT NULL column of a sink.",
     ),
+    works(DYNAMIC_TABLE_OPTIONS, Bool, "true", "The hint OPTIONS behind a table's name may set the table's options."),
     works(
         SOURCE_IDLE_TIMEOUT,
         Duration,

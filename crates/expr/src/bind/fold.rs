@@ -28,6 +28,7 @@ pub fn is_deterministic(expr: &Expr) -> bool {
         ExprKind::Call { function, args } => {
             !(CLOCK_FUNCTIONS.contains(&function.as_str()) || function == "UNIX_TIMESTAMP" && args.is_empty())
         }
+        ExprKind::User { function, .. } => function.function.is_deterministic(),
         _ => true,
     };
     own && expr.children().into_iter().all(is_deterministic)
@@ -45,6 +46,9 @@ pub fn constant_fold(expr: &Expr) -> Expr {
                 return simpler;
             }
             ExprKind::Call { function: function.clone(), args }
+        }
+        ExprKind::User { function, args } => {
+            ExprKind::User { function: function.clone(), args: args.iter().map(constant_fold).collect() }
         }
         ExprKind::Case { branches, otherwise } => match fold_case(expr, branches, otherwise.as_deref()) {
             Ok(kind) => kind,

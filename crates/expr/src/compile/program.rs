@@ -5,8 +5,10 @@ use std::fmt;
 
 use arrow_array::ArrayRef;
 use arrow_schema::DataType as Arrow;
+use flott_core::function::call_user;
 use flott_core::types::{Column, TypeKind};
 use flott_core::{Error, Result};
+use flott_plan::UserFunction;
 use flott_plan::expr::{Expr, ExprKind};
 
 use super::value::literal_to_array;
@@ -110,6 +112,10 @@ impl Builder<'_> {
                 (Op::Case { branches: ids, otherwise }, false)
             }
             ExprKind::Call { function, args } => return self.call(function, args, expr),
+            ExprKind::User { function, args } => {
+                let args = args.iter().map(|a| self.add(a)).collect::<Result<Vec<_>>>()?;
+                (Op::Call { kernel: user(function, expr.data_type.kind.to_arrow()), args }, true)
+            }
         })
     }
 
@@ -176,6 +182,23 @@ impl Builder<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// The kernel of a function that a user wrote: what it gives is checked, and its panics are errors.
+fn user(function: &UserFunction, expected: Arrow) -> Kernel {
+    let UserFunction { name, function, position } = function.clone();
+    Box::new(move |args, rows, _| {
+        call_user(&name, position, || {
+            let args = args.iter().map(|a| a.clone().into_array(rows)).collect::<Result<Vec<_>>>()?;
+            let result = function.evaluate(&args, rows)?;
+            if result.len() != rows || *result.data_type() != expected {
+                let found = format!("it gave {} values of {}", result.len(), result.data_type());
+                return Err(Error::user("function.result", "the result is not what the function said it would be")
+                    .detail(format!("{found}, expected {rows} of {expected}")));
+            }
+            Ok(result)
+        })
+    })
 }
 
 fn parts(op: &Op) -> Vec<NodeId> {

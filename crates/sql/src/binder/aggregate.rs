@@ -397,6 +397,10 @@ impl Aggregated {
                 let args = args.iter().map(|a| self.rewrite(a, names, at)).collect::<Result<_>>()?;
                 ExprKind::Call { function: function.clone(), args }
             }
+            ExprKind::User { function, args } => {
+                let args = args.iter().map(|a| self.rewrite(a, names, at)).collect::<Result<_>>()?;
+                ExprKind::User { function: function.clone(), args }
+            }
             ExprKind::Case { branches, otherwise } => ExprKind::Case {
                 branches: branches
                     .iter()

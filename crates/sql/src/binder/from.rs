@@ -20,10 +20,7 @@ use crate::planner::rel::{Rel, RelColumn, RelNode, TimeAttribute};
 
 /// A dotted name of sqlparser.
 pub(crate) fn path(name: &ObjectName) -> Path {
-    Path {
-        parts: name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.clone()).collect(),
-        position: position(name.span()),
-    }
+    Path::new(name.0.iter().filter_map(|p| p.as_ident()).map(|i| i.value.clone()).collect(), position(name.span()))
 }
 
 /// A scan of all columns of a table, time attributes marked.
@@ -46,16 +43,22 @@ pub(crate) fn scan(table: &std::sync::Arc<Table>) -> Rel {
 impl QueryBinder<'_> {
     /// A table, view or WITH name.
     pub(super) fn table(&mut self, path: &Path) -> Result<Rel> {
+        if path.hint.is_some() && path.parts.len() == 1 && self.ctes.iter().any(|(n, _)| *n == path.parts[0]) {
+            return Err(no_options(&path.parts[0], "a WITH name", path));
+        }
         if let [name] = path.parts.as_slice()
             && let Some((_, rel)) = self.ctes.iter().rev().find(|(n, _)| n == name)
         {
             return Ok(rel.clone());
         }
-        match self.catalog.get(path) {
-            Ok(CatalogObject::Table(table)) => Ok(scan(table)),
+        match self.catalog.get_from(&self.home, path) {
+            Ok(CatalogObject::Table(table)) => Ok(scan(&self.catalog.hinted(table, path)?)),
             Ok(CatalogObject::View(view)) => {
+                if path.hint.is_some() {
+                    return Err(no_options(&view.name, "a view", path));
+                }
                 let view = view.clone();
-                let mut binder = self.nested_view(&view.name, path.position)?;
+                let mut binder = self.nested_view(&view, path.position)?;
                 let rel = binder.query(&view.query).map_err(|e| e.context(format!("view `{}`", view.name)))?;
                 if view.columns.is_empty() {
                     return Ok(rel);
@@ -68,7 +71,7 @@ impl QueryBinder<'_> {
                 if names.is_empty() || path.parts.len() > 1 {
                     return Err(e);
                 }
-                names.extend(self.catalog.objects().map(|(n, _)| n));
+                names.extend(self.catalog.objects().into_iter().map(|(n, _)| n));
                 Err(e.hint(suggestion(&path.to_string(), &names, 12)))
             }
         }
@@ -180,8 +183,7 @@ impl QueryBinder<'_> {
                     }
                     None => self.table(&path(name))?,
                 };
-                let own = name.0.last().and_then(|p| p.as_ident()).map(|i| i.value.clone());
-                let own = own.filter(|_| args.is_none());
+                let own = path(name).parts.pop().filter(|_| args.is_none());
                 aliased(rel, alias.as_ref(), own.as_deref())
             }
             TableFactor::Derived { lateral: false, subquery, alias, .. } => {
@@ -222,6 +224,12 @@ fn star_in_order(
             out.iter().filter(|i| **i < left_width).chain(out.iter().filter(|i| **i >= left_width)).copied().collect();
     }
     out
+}
+
+/// A hint behind a name that stands for no table.
+fn no_options(name: &str, what: &str, path: &Path) -> Error {
+    let error = Error::user("sql.hint", format!("`{name}` is {what} and takes no hint OPTIONS"));
+    place(error.hint("put the hint behind the table inside of it"), path.position)
 }
 
 fn function(name: &ObjectName, args: FunctionArguments) -> Function {

@@ -219,6 +219,9 @@ impl ExprBinder<'_> {
         if name == "CURRENT_WATERMARK" {
             self.check_rowtime(&args).at(at)?;
         }
+        if let Some(bound) = crate::functions::bind_scalar(&name, &args, at) {
+            return bound.at(at);
+        }
         bind_call(&name, args).at(at)
     }
 

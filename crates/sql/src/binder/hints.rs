@@ -90,6 +90,23 @@ fn parse(text: &str) -> Option<Vec<(String, Arguments)>> {
     Some(out)
 }
 
+/// The options of a hint behind a table's name.
+pub(crate) fn options_hint(text: &str, at: Option<Position>) -> Result<BTreeMap<String, String>> {
+    let bad = || {
+        let error = Error::user("sql.hint", format!("the hint `{}` cannot be read", text.trim()));
+        place(error.hint("as in t /*+ OPTIONS('key' = 'value') */"), at)
+    };
+    let mut options = BTreeMap::new();
+    for (name, arguments) in parse(text).ok_or_else(bad)? {
+        if name != "OPTIONS" {
+            let error = unsupported(&format!("the hint {name} behind a table"), at);
+            return Err(error.hint("there is OPTIONS('key' = 'value') here; other hints stand behind SELECT"));
+        }
+        options.extend(arguments);
+    }
+    Ok(options)
+}
+
 fn lookup(arguments: Arguments, at: Option<Position>) -> Result<LookupHint> {
     let bad = |message: String| place(Error::user("sql.hint", format!("LOOKUP: {message}")), at);
     let get = |key: &str| arguments.get(key).map(|v| v.trim());

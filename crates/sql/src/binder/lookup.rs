@@ -43,8 +43,9 @@ impl QueryBinder<'_> {
         if let Some(left_time) = event_time(&left.1, time)? {
             return self.temporal_join(left, join, (kind, condition), left_time);
         }
-        let table = match self.catalog.get(&path(name))? {
-            CatalogObject::Table(table) => table.clone(),
+        let path = path(name);
+        let table = match self.catalog.get_from(&self.home, &path)? {
+            CatalogObject::Table(table) => self.catalog.hinted(table, &path)?,
             CatalogObject::View(view) => {
                 let error = unsupported(&format!("FOR SYSTEM_TIME AS OF over the view `{}`", view.name), at);
                 return Err(error.hint("join the table itself, and compute in an outer SELECT"));

@@ -24,5 +24,6 @@ mod window;
 
 pub(crate) use expr::ExprBinder;
 pub(crate) use from::scan as scan_of;
+pub(crate) use hints::options_hint;
 pub(crate) use query::QueryBinder;
 pub(crate) use scope::Scope;

@@ -14,7 +14,7 @@ use super::expr::{ExprBinder, span_position};
 use super::from::rename;
 use super::hints::LookupHint;
 use super::scope::Scope;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Home, View};
 use crate::diag::{At, place, position, unsupported};
 use crate::planner::rel::{Rel, RelColumn, RelNode};
 
@@ -24,6 +24,8 @@ const DEPTH_MAX: usize = 40;
 /// Binds queries against a catalog.
 pub(crate) struct QueryBinder<'a> {
     pub(crate) catalog: &'a Catalog,
+    /// Where names without a database are looked for: that of the session, or of the view.
+    pub(super) home: Home,
     /// WITH names in scope, innermost last.
     pub(crate) ctes: Vec<(String, Rel)>,
     depth: usize,
@@ -41,16 +43,17 @@ pub(super) struct Sorted {
 impl<'a> QueryBinder<'a> {
     /// A binder without WITH names.
     pub(crate) fn new(catalog: &'a Catalog) -> Self {
-        QueryBinder { catalog, ctes: Vec::new(), depth: 0, lookup_hints: Vec::new() }
+        QueryBinder { catalog, home: catalog.home.clone(), ctes: Vec::new(), depth: 0, lookup_hints: Vec::new() }
     }
 
     /// A binder for the query of a view: it sees the catalog only.
-    pub(super) fn nested_view(&self, name: &str, at: Option<Position>) -> Result<QueryBinder<'a>> {
+    pub(super) fn nested_view(&self, view: &View, at: Option<Position>) -> Result<QueryBinder<'a>> {
         if self.depth >= DEPTH_MAX {
-            let error = Error::user("sql.too-deep", format!("view `{name}` nests deeper than {DEPTH_MAX} levels"));
+            let error =
+                Error::user("sql.too-deep", format!("view `{}` nests deeper than {DEPTH_MAX} levels", view.name));
             return Err(place(error, at));
         }
-        Ok(QueryBinder { catalog: self.catalog, ctes: Vec::new(), depth: self.depth + 1, lookup_hints: Vec::new() })
+        Ok(QueryBinder { home: view.home.clone(), depth: self.depth + 1, ..QueryBinder::new(self.catalog) })
     }
 
     /// The relation of a query.

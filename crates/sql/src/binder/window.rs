@@ -248,10 +248,8 @@ impl QueryBinder<'_> {
                 let Some(((_, SqlExpr::CompoundIdentifier(parts)), rest)) = args.split_first() else {
                     return Err(Error::bug("TABLE without a name"));
                 };
-                let path = Path {
-                    parts: parts.iter().map(|i| i.value.clone()).collect(),
-                    position: parts.first().and_then(|i| position(i.span)),
-                };
+                let at = parts.first().and_then(|i| position(i.span));
+                let path = Path::new(parts.iter().map(|i| i.value.clone()).collect(), at);
                 Ok((self.table(&path)?, rest.iter().map(|(_, e)| *e).collect()))
             }
             SqlExpr::Subquery(query) => Ok((self.query(query)?, Vec::new())),

@@ -3,28 +3,22 @@
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Token;
 
-use super::ast::{ColumnDef, ColumnKind, CreateTable, Statement};
+use super::ast::{
+    ColumnDef, ColumnKind, CreateTable, LikeFeature, LikeStrategy, Options, Statement, TableLike, Watermark,
+};
 use super::statement::StatementParser;
 use super::types::parse_type;
 use crate::diag::position;
 
 impl StatementParser<'_, '_> {
-    /// After `CREATE [TEMPORARY] TABLE`.
-    pub(super) fn create_table(&mut self, temporary: bool) -> Result<Statement, ParserError> {
+    /// After `CREATE [OR REPLACE] [TEMPORARY] TABLE`.
+    pub(super) fn create_table(&mut self, temporary: bool, replace: bool) -> Result<Statement, ParserError> {
         let if_not_exists = self.if_not_exists()?;
         let name = self.path()?;
-        let mut table = CreateTable {
-            name,
-            if_not_exists,
-            temporary,
-            columns: Vec::new(),
-            watermark: None,
-            primary_key: Vec::new(),
-            partitioned_by: Vec::new(),
-            comment: None,
-            options: Vec::new(),
-        };
-        if self.parser.consume_token(&Token::LParen) {
+        let mut table = CreateTable { if_not_exists, temporary, replace, ..CreateTable::empty(name) };
+        if self.bare_names_follow() {
+            table.order = self.names()?;
+        } else if self.parser.consume_token(&Token::LParen) {
             loop {
                 self.element(&mut table)?;
                 if !self.parser.consume_token(&Token::Comma) {
@@ -50,14 +44,94 @@ impl StatementParser<'_, '_> {
         if self.word("WITH") {
             table.options = self.options()?;
         }
-        let token = self.parser.peek_token();
-        if self.word("LIKE") || self.word("AS") {
-            return self.fail("CREATE TABLE … LIKE and … AS SELECT are not supported yet: list the columns", &token);
+        if self.word("LIKE") {
+            table.like = Some(self.like()?);
         }
+        self.table_query(&mut table)?;
         Ok(Statement::CreateTable(table))
     }
 
-    fn options(&mut self) -> Result<Vec<(String, String, Option<flott_core::error::Position>)>, ParserError> {
+    /// `AS SELECT …`, and what must or must not be there with it.
+    fn table_query(&mut self, table: &mut CreateTable) -> Result<(), ParserError> {
+        let token = self.parser.peek_token();
+        if self.word("AS") {
+            if table.like.is_some() {
+                return self.fail("a table is either LIKE another or AS a query", &token);
+            }
+            if table.temporary {
+                return self.fail("CREATE TABLE … AS does not make temporary tables: leave TEMPORARY out", &token);
+            }
+            if !table.partitioned_by.is_empty() && table.options.is_empty() {
+                return self.fail("CREATE TABLE … AS needs the table's options: WITH ('connector' = …)", &token);
+            }
+            table.query = Some(self.query()?);
+        } else if table.replace {
+            return self.fail("CREATE OR REPLACE TABLE is for CREATE TABLE … AS only: DROP the table first", &token);
+        } else if !table.order.is_empty() {
+            return self.fail("columns without types are for CREATE TABLE … AS only: add their types", &token);
+        }
+        Ok(())
+    }
+
+    /// `(a, b)`: names without types.
+    fn bare_names_follow(&mut self) -> bool {
+        let [open, name, after] = self.parser.peek_tokens::<3>();
+        open == Token::LParen && matches!(name, Token::Word(_)) && matches!(after, Token::Comma | Token::RParen)
+    }
+
+    fn like(&mut self) -> Result<TableLike, ParserError> {
+        let table = self.path()?;
+        let mut options = Vec::new();
+        if self.parser.consume_token(&Token::LParen) {
+            while !self.parser.consume_token(&Token::RParen) {
+                let at = self.parser.peek_token();
+                let strategy = match () {
+                    () if self.word("INCLUDING") => LikeStrategy::Including,
+                    () if self.word("EXCLUDING") => LikeStrategy::Excluding,
+                    () if self.word("OVERWRITING") => LikeStrategy::Overwriting,
+                    () => return self.parser.expected("INCLUDING, EXCLUDING or OVERWRITING", at),
+                };
+                let at = self.parser.peek_token();
+                let feature = self.like_feature()?;
+                use LikeFeature as F;
+                if strategy == LikeStrategy::Overwriting
+                    && !matches!(feature, F::Generated | F::Metadata | F::Options | F::Watermarks)
+                {
+                    return self.fail("OVERWRITING is for GENERATED, METADATA, OPTIONS and WATERMARKS", &at);
+                }
+                if options.iter().any(|(_, known)| *known == feature) {
+                    return self.fail("each part is named once", &at);
+                }
+                options.push((strategy, feature));
+            }
+        }
+        Ok(TableLike { table, options })
+    }
+
+    fn like_feature(&mut self) -> Result<LikeFeature, ParserError> {
+        use LikeFeature as F;
+        let known = [
+            ("ALL", F::All),
+            ("CONSTRAINTS", F::Constraints),
+            ("DISTRIBUTION", F::Distribution),
+            ("GENERATED", F::Generated),
+            ("METADATA", F::Metadata),
+            ("OPTIONS", F::Options),
+            ("PARTITIONS", F::Partitions),
+            ("WATERMARKS", F::Watermarks),
+        ];
+        match known.into_iter().find(|(word, _)| self.word(word)) {
+            Some((_, feature)) => Ok(feature),
+            None => {
+                let found = self.parser.peek_token();
+                let names = known.map(|(word, _)| word).join(", ");
+                self.parser.expected(&format!("one of {names}"), found)
+            }
+        }
+    }
+
+    /// `('key' = 'value', …)`
+    pub(super) fn options(&mut self) -> Result<Options, ParserError> {
         self.parser.expect_token(&Token::LParen)?;
         let mut options = Vec::new();
         if self.parser.consume_token(&Token::RParen) {
@@ -79,7 +153,8 @@ impl StatementParser<'_, '_> {
         Ok(options)
     }
 
-    fn element(&mut self, table: &mut CreateTable) -> Result<(), ParserError> {
+    /// A column, key or watermark.
+    pub(super) fn element(&mut self, table: &mut CreateTable) -> Result<(), ParserError> {
         let token = self.parser.peek_token();
         let [_, second] = self.parser.peek_tokens::<2>();
         let follows = |word: &str| matches!(&second, Token::Word(w) if w.value.eq_ignore_ascii_case(word));
@@ -130,11 +205,13 @@ impl StatementParser<'_, '_> {
         let token = self.parser.peek_token();
         let column = self.path()?;
         self.words(&["AS"])?;
+        let start = self.parser.peek_token().span.start;
         let expr = self.parser.parse_expr()?;
+        let text = self.source.slice(start, self.parser.get_current_token().span.end).to_owned();
         if table.watermark.is_some() {
             return self.fail("a table has one WATERMARK at most", &token);
         }
-        table.watermark = Some((column.parts, expr, position(token.span)));
+        table.watermark = Some(Watermark { column: column.parts, expr, text, position: position(token.span) });
         Ok(())
     }
 

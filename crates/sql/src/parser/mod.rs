@@ -4,8 +4,10 @@ pub(crate) mod ast;
 mod create_table;
 pub(crate) mod dialect;
 mod json;
+mod objects;
 pub(crate) mod pattern;
 pub(crate) mod script;
+mod show;
 mod statement;
 pub(crate) mod types;
 

@@ -5,9 +5,9 @@ use flott_core::{Error, Result};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace};
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
-use super::ast::ParsedStatement;
+use super::ast::{HINT_MARK, ParsedStatement};
 use super::dialect::FlinkDialect;
 use super::pattern::arrange;
 use super::statement::StatementParser;
@@ -111,7 +111,8 @@ fn parse_one(text: &str, lines: &LineIndex, tokens: &[TokenWithSpan]) -> Result<
     Ok(ParsedStatement { text: source.slice(start, end).to_owned(), position, kind })
 }
 
-/// The tokens without white space and comments, but with the hints behind SELECT; a hint elsewhere is an error.
+/// The tokens without white space and comments, but with the hints behind SELECT. A hint behind a table's name becomes one more
+/// part of the name; elsewhere it is an error.
 fn significant(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
     let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     for t in tokens {
@@ -121,14 +122,40 @@ fn significant(tokens: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
                     out.push(t.clone());
                     continue;
                 }
-                let error = unsupported("a hint other than behind SELECT", location(t.span.start));
-                return Err(error.hint("set options of a table in its WITH clause"));
+                if ends_in_table_name(&out) {
+                    let value = format!("{HINT_MARK}{}", &text[1..]);
+                    let word = Word { value, quote_style: Some('`'), keyword: Keyword::NoKeyword };
+                    out.push(TokenWithSpan::new(Token::Period, t.span));
+                    out.push(TokenWithSpan::new(Token::Word(word), t.span));
+                    continue;
+                }
+                let error = unsupported("a hint other than behind SELECT or a table's name", location(t.span.start));
+                return Err(error.hint("as in FROM t /*+ OPTIONS('key' = 'value') */"));
             }
             Token::Whitespace(_) | Token::EOF => {}
             _ => out.push(t.clone()),
         }
     }
     Ok(out)
+}
+
+/// Whether the tokens end in a name behind FROM, JOIN, INTO, TABLE or a comma.
+fn ends_in_table_name(tokens: &[TokenWithSpan]) -> bool {
+    let mut rest = tokens;
+    loop {
+        let [before @ .., last] = rest else { return false };
+        if !matches!(&last.token, Token::Word(w) if !w.value.starts_with(HINT_MARK)) {
+            return false;
+        }
+        match before {
+            [inner @ .., dot] if dot.token == Token::Period => rest = inner,
+            [.., t] => {
+                let words = ["FROM", "JOIN", "INTO", "TABLE"];
+                return t.token == Token::Comma || words.iter().any(|w| is_word(&t.token, w));
+            }
+            [] => return false,
+        }
+    }
 }
 
 /// When a query in parentheses is wrong, sqlparser rewinds and reports what it expected instead of the query. The error

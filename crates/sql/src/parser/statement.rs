@@ -1,11 +1,11 @@
 //! Statements from tokens; queries are left to sqlparser. Resolves nothing.
 
-use sqlparser::ast::Query;
+use sqlparser::ast::{Expr, Query};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::ast::{CreateView, Insert, Name, Path, Show, Statement};
+use super::ast::{ExplainDetails, Insert, Name, Path, Show, Statement};
 use super::script::Source;
 use super::types::{expect_words, word_follows};
 use crate::diag::position;
@@ -17,10 +17,8 @@ pub(crate) struct StatementParser<'p, 's> {
 }
 
 /// Statements of Flink that Flott does not have, by their first word.
-const UNSUPPORTED: &[&str] = &[
-    "ALTER", "ANALYZE", "CALL", "COMPILE", "DELETE", "LOAD", "MERGE", "TRUNCATE", "UNLOAD", "UPDATE", "STOP", "ADD",
-    "REMOVE",
-];
+const UNSUPPORTED: &[&str] =
+    &["ANALYZE", "CALL", "COMPILE", "DELETE", "LOAD", "MERGE", "TRUNCATE", "UNLOAD", "UPDATE", "STOP", "ADD", "REMOVE"];
 
 impl<'p, 's> StatementParser<'p, 's> {
     /// A parser over the tokens of one statement.
@@ -65,7 +63,7 @@ impl<'p, 's> StatementParser<'p, 's> {
         self.parser.next_token();
         match name.as_str() {
             "CREATE" => self.create(),
-            "DROP" => self.drop(),
+            "DROP" => self.drop_object(),
             "INSERT" => Ok(Statement::Insert(self.insert()?)),
             "EXECUTE" => self.execute(&first),
             "BEGIN" | "STATEMENT" => {
@@ -81,19 +79,21 @@ impl<'p, 's> StatementParser<'p, 's> {
             "RESET" => Ok(Statement::Reset(if self.at_end() { None } else { Some(self.key()?) })),
             "SHOW" => self.show(),
             "DESCRIBE" | "DESC" => {
-                self.word("TABLE");
+                let named = matches!(self.parser.peek_tokens::<2>()[1], Token::Word(_));
+                if named && self.word("DATABASE") {
+                    return Ok(Statement::Show(Show::Database(self.path()?)));
+                }
+                let _ = named && self.word("TABLE");
                 Ok(Statement::Describe(self.path()?))
             }
             "EXPLAIN" => self.explain(),
-            "USE" => self.fail(
-                "USE is not supported: there is one catalog, default_catalog, with one database, default_database",
-                &first,
-            ),
+            "USE" => self.use_name(&first),
+            "ALTER" => self.alter(),
             other if UNSUPPORTED.contains(&other) => self.fail(&format!("{other} is not supported yet"), &first),
             other => {
                 let known = [
-                    "SELECT", "CREATE", "DROP", "INSERT", "EXECUTE", "SET", "RESET", "SHOW", "DESCRIBE", "EXPLAIN",
-                    "WITH", "VALUES",
+                    "SELECT", "CREATE", "ALTER", "DROP", "INSERT", "EXECUTE", "SET", "RESET", "SHOW", "DESCRIBE",
+                    "EXPLAIN", "USE", "WITH", "VALUES",
                 ];
                 let near = crate::diag::nearest(other, known).map(|n| format!("; did you mean {n}?"));
                 let near = near.unwrap_or_else(|| format!("; a statement begins with one of {}", known.join(", ")));
@@ -102,7 +102,7 @@ impl<'p, 's> StatementParser<'p, 's> {
         }
     }
 
-    fn at_end(&mut self) -> bool {
+    pub(super) fn at_end(&mut self) -> bool {
         matches!(self.parser.peek_token_ref().token, Token::EOF | Token::SemiColon)
     }
 
@@ -116,7 +116,7 @@ impl<'p, 's> StatementParser<'p, 's> {
         while self.parser.consume_token(&Token::Period) {
             parts.push(self.name()?.value);
         }
-        Ok(Path { parts, position: first.position })
+        Ok(Path::new(parts, first.position))
     }
 
     pub(crate) fn name(&mut self) -> Result<Name, ParserError> {
@@ -153,53 +153,6 @@ impl<'p, 's> StatementParser<'p, 's> {
         Ok(found)
     }
 
-    fn create(&mut self) -> Result<Statement, ParserError> {
-        let replace = self.parser.peek_token();
-        if self.word("OR") {
-            return self.fail("CREATE OR REPLACE is not supported yet: DROP first", &replace);
-        }
-        let temporary = self.word("TEMPORARY");
-        let what = self.parser.next_token();
-        let Token::Word(w) = &what.token else { return self.parser.expected("TABLE or VIEW", what) };
-        match w.value.to_uppercase().as_str() {
-            "TABLE" => self.create_table(temporary),
-            "VIEW" => self.create_view(),
-            other @ ("FUNCTION" | "SYSTEM" | "CATALOG" | "DATABASE" | "MODEL" | "MATERIALIZED" | "CONNECTION") => {
-                self.fail(&format!("CREATE {other} is not supported yet"), &what)
-            }
-            _ => self.parser.expected("TABLE or VIEW", what),
-        }
-    }
-
-    fn create_view(&mut self) -> Result<Statement, ParserError> {
-        let if_not_exists = self.if_not_exists()?;
-        let name = self.path()?;
-        let columns = if self.parser.peek_token_ref().token == Token::LParen { self.names()? } else { Vec::new() };
-        if self.word("COMMENT") {
-            self.string()?;
-        }
-        self.words(&["AS"])?;
-        let start = self.parser.peek_token().span.start;
-        let query = self.query()?;
-        let text = self.source.slice(start, self.parser.get_current_token().span.end).to_owned();
-        Ok(Statement::CreateView(CreateView { name, if_not_exists, columns, query, text }))
-    }
-
-    fn drop(&mut self) -> Result<Statement, ParserError> {
-        self.word("TEMPORARY");
-        let what = self.parser.next_token();
-        let view = match &what.token {
-            Token::Word(w) if w.value.eq_ignore_ascii_case("TABLE") => false,
-            Token::Word(w) if w.value.eq_ignore_ascii_case("VIEW") => true,
-            _ => return self.parser.expected("TABLE or VIEW", what),
-        };
-        let if_exists = self.word("IF");
-        if if_exists {
-            self.words(&["EXISTS"])?;
-        }
-        Ok(Statement::Drop { view, if_exists, name: self.path()? })
-    }
-
     fn insert(&mut self) -> Result<Insert, ParserError> {
         let token = self.parser.peek_token();
         if self.word("OVERWRITE") {
@@ -208,17 +161,34 @@ impl<'p, 's> StatementParser<'p, 's> {
         self.words(&["INTO"])?;
         self.word("TABLE");
         let table = self.path()?;
-        let token = self.parser.peek_token();
-        if self.word("PARTITION") {
-            return self.fail("PARTITION (…) of INSERT is not supported yet: select the values as columns", &token);
-        }
+        let partition = self.insert_partition()?;
         let is_list = self.parser.peek_token_ref().token == Token::LParen
             && !matches!(&self.parser.peek_tokens::<2>()[1], Token::LParen)
             && !matches!(&self.parser.peek_tokens::<2>()[1], Token::Word(w) if w.quote_style.is_none()
                 && matches!(w.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES));
         let columns = if is_list { Some(self.names()?) } else { None };
         let query = self.query()?;
-        Ok(Insert { table, columns, query })
+        Ok(Insert { table, partition, columns, query })
+    }
+
+    /// `PARTITION (a = 'x', b)`: the columns with a value.
+    fn insert_partition(&mut self) -> Result<Vec<(Name, Expr)>, ParserError> {
+        let mut partition = Vec::new();
+        if !self.word("PARTITION") {
+            return Ok(partition);
+        }
+        self.parser.expect_token(&Token::LParen)?;
+        loop {
+            let name = self.name()?;
+            if self.parser.consume_token(&Token::Eq) {
+                partition.push((name, self.parser.parse_expr()?));
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen)?;
+        Ok(partition)
     }
 
     fn execute(&mut self, first: &TokenWithSpan) -> Result<Statement, ParserError> {
@@ -299,44 +269,18 @@ impl<'p, 's> StatementParser<'p, 's> {
         Ok(value.to_owned())
     }
 
-    fn show(&mut self) -> Result<Statement, ParserError> {
-        let what = self.parser.next_token();
-        let name = match &what.token {
-            Token::Word(w) => w.value.to_uppercase(),
-            _ => String::new(),
-        };
-        Ok(Statement::Show(match name.as_str() {
-            "TABLES" => Show::Tables,
-            "VIEWS" => Show::Views,
-            "FUNCTIONS" => Show::Functions,
-            "CATALOGS" => Show::Catalogs,
-            "DATABASES" => Show::Databases,
-            "CREATE" => {
-                if !self.word("TABLE") {
-                    self.words(&["VIEW"])?;
-                }
-                Show::Create(self.path()?)
-            }
-            _ => {
-                return self.parser.expected("TABLES, VIEWS, FUNCTIONS, CATALOGS, DATABASES or CREATE TABLE", what);
-            }
-        }))
-    }
-
     fn explain(&mut self) -> Result<Statement, ParserError> {
-        let mut changelog_mode = false;
+        let mut details = ExplainDetails::default();
         if self.word("PLAN") {
             self.words(&["FOR"])?;
         } else {
             loop {
-                if self.word("CHANGELOG_MODE") {
-                    changelog_mode = true;
-                } else if !self.word("ESTIMATED_COST") && !self.word("PLAN_ADVICE") {
-                    let token = self.parser.peek_token();
-                    if self.word("JSON_EXECUTION_PLAN") {
-                        return self.fail("JSON_EXECUTION_PLAN is not supported yet", &token);
-                    }
-                    break;
+                match () {
+                    () if self.word("CHANGELOG_MODE") => details.changelog_mode = true,
+                    () if self.word("ESTIMATED_COST") => details.estimated_cost = true,
+                    () if self.word("PLAN_ADVICE") => details.plan_advice = true,
+                    () if self.word("JSON_EXECUTION_PLAN") => details.json_execution_plan = true,
+                    () => break,
                 }
                 let _ = self.parser.consume_token(&Token::Comma);
             }
@@ -345,7 +289,7 @@ impl<'p, 's> StatementParser<'p, 's> {
         let statement = self.statement()?;
         match statement {
             Statement::Query(_) | Statement::Insert(_) | Statement::Inserts(_) => {
-                Ok(Statement::Explain { changelog_mode, statement: Box::new(statement) })
+                Ok(Statement::Explain { details, statement: Box::new(statement) })
             }
             _ => self.fail("EXPLAIN takes a SELECT, an INSERT INTO or a statement set", &token),
         }

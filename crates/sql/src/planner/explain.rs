@@ -10,7 +10,6 @@ use super::over;
 use super::physical::Phys;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, Window};
 use super::scan::inputs;
-use crate::catalog::{CATALOG, DATABASE};
 
 /// One line about the operator of a relation.
 pub(crate) fn describe(rel: &Rel) -> String {
@@ -20,10 +19,15 @@ pub(crate) fn describe(rel: &Rel) -> String {
         RelNode::Scan { table, fields } => {
             let names: Vec<&str> = fields.iter().map(|&i| table.columns[i].name.as_str()).collect();
             let mut text = format!(
-                "TableSourceScan(table=[[{CATALOG}, {DATABASE}, {}]], fields=[{}]",
+                "TableSourceScan(table=[[{}, {}, {}]], fields=[{}]",
+                table.path.catalog,
+                table.path.database,
                 table.name,
                 names.join(", ")
             );
+            if !table.hinted.is_empty() {
+                let _ = write!(text, ", hints=[OPTIONS({})]", table.hinted.trim_end());
+            }
             if let Some((rowtime, watermark)) = &table.watermark {
                 let columns: Vec<RelColumn> =
                     table.columns.iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
@@ -98,11 +102,7 @@ fn lookup_text(rel: &Rel, input: &[RelColumn]) -> String {
     let kind = kind.name();
     let on: Vec<String> =
         keys.iter().map(|(i, field)| format!("{}={}", table.columns[*field].name, input[*i].name)).collect();
-    let mut text = format!(
-        "LookupJoin(table=[{CATALOG}.{DATABASE}.{}], joinType=[{kind}], lookup=[{}]",
-        table.name,
-        on.join(", ")
-    );
+    let mut text = format!("LookupJoin(table=[{}], joinType=[{kind}], lookup=[{}]", table.path, on.join(", "));
     if let Some(c) = condition {
         let _ = write!(text, ", joinCondition=[{}]", expr(c, &rel.columns));
     }
@@ -263,6 +263,9 @@ pub(crate) fn expr(e: &Expr, columns: &[RelColumn]) -> String {
             [a, b] if function.starts_with("IS ") => format!("({} {function} {})", text(a), text(b)),
             args => format!("{function}({})", args.iter().map(text).collect::<Vec<_>>().join(", ")),
         },
+        ExprKind::User { function, args } => {
+            format!("{}({})", function.name, args.iter().map(text).collect::<Vec<_>>().join(", "))
+        }
         ExprKind::Case { branches, otherwise } => {
             let mut out = "CASE".to_owned();
             for (c, v) in branches {

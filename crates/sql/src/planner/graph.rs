@@ -19,7 +19,7 @@ use flott_plan::{
 use super::keyed::LookupParts;
 use super::physical::{Phys, PhysKind};
 use super::rel::plan_columns;
-use crate::catalog::{ColumnSource, Table, full_name};
+use crate::catalog::{ColumnSource, Table};
 use crate::diag::place;
 use crate::session::PlanServices;
 use crate::values::ValuesSource;
@@ -41,7 +41,7 @@ pub(crate) struct GraphBuilder<'a> {
 pub(crate) fn table_spec(table: &Table, columns: &[usize], mode: ChangelogMode) -> TableSpec {
     let at = |keys: &[usize]| keys.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
     TableSpec {
-        name: full_name(&table.name),
+        name: table.path.to_string(),
         columns: columns.iter().map(|&i| table.connector_column(i)).collect(),
         options: table.options.clone(),
         primary_key: at(&table.primary_key),
@@ -115,10 +115,10 @@ impl<'a> GraphBuilder<'a> {
 
     /// One source per table and job.
     fn scan(&mut self, table: &Arc<Table>, fields: &[usize], phys: &Phys) -> Result<(NodeId, bool)> {
-        if let Some(known) = self.sources.get(&table.name) {
+        if let Some(known) = self.sources.get(&table.scan_key()) {
             return Ok(*known);
         }
-        let name = full_name(&table.name);
+        let name = table.path.to_string();
         let given = table.source_columns();
         let spec = table_spec(table, &given, ChangelogMode::Append);
         let factory = self.services.registry.connector(&name, &table.options)?;
@@ -131,7 +131,7 @@ impl<'a> GraphBuilder<'a> {
         let watermarks = self.watermark_options(table)?;
         let node = SourceNode { source, transform, watermarks };
         let id = self.source(format!("Source: {}", table.name), node, columns, phys.parallelism);
-        self.sources.insert(table.name.clone(), (id, bounded));
+        self.sources.insert(table.scan_key(), (id, bounded));
         Ok((id, bounded))
     }
 
@@ -170,7 +170,7 @@ impl<'a> GraphBuilder<'a> {
     fn lookup(&mut self, parts: &LookupParts, phys: &Phys) -> Result<(NodeId, bool)> {
         let Some((input, partitioner)) = phys.inputs.first() else { return Err(Error::bug("a join without an input")) };
         let table = &parts.table;
-        let (name, given) = (full_name(&table.name), table.source_columns());
+        let (name, given) = (table.path.to_string(), table.source_columns());
         let key_of = |(_, field): &(usize, usize)| given.iter().position(|g| g == field);
         let asked: Vec<usize> = parts.keys.iter().filter_map(key_of).collect();
         let factory = self.services.registry.connector(&name, &table.options)?;
@@ -241,7 +241,7 @@ impl<'a> GraphBuilder<'a> {
 
     /// The sink of a table, fitted to what the query produces; refuses updates where the sink takes none.
     pub(crate) fn table_sink(&self, table: &Table, phys: &Phys) -> Result<Arc<dyn Sink>> {
-        let name = full_name(&table.name);
+        let name = table.path.to_string();
         let factory = self.services.registry.connector(&name, &table.options)?;
         let make = |mode| {
             let spec = table_spec(table, &table.sink_columns(), mode);

@@ -3,11 +3,12 @@
 use flott_core::config::{Configuration, keys};
 use flott_core::types::DataType;
 use flott_core::{Error, Result};
-use flott_expr::{bind_cast, is_implicit_cast};
+use flott_expr::{bind_cast, constant_fold, is_implicit_cast};
 use flott_plan::{Expr, Literal};
 
 use super::graph::same_values;
 use super::rel::{Rel, RelColumn};
+use crate::binder::{ExprBinder, Scope};
 use crate::catalog::Table;
 use crate::diag::{At, place, suggestion};
 use crate::parser::ast::{Insert, Name};
@@ -15,10 +16,12 @@ use crate::parser::ast::{Insert, Name};
 /// The query with the sink's columns, cast where Flink casts by itself.
 pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     let sink: Vec<usize> = table.sink_columns();
-    let targets: Vec<usize> = match &insert.columns {
+    let constants = partition_values(table, insert)?;
+    let mut targets: Vec<usize> = match &insert.columns {
         None => table.insert_columns(),
-        Some(names) => named_columns(table, &sink, names)?,
+        Some(names) => named_columns(table, &sink, names, &constants)?,
     };
+    targets.retain(|i| !constants.iter().any(|(c, _)| c == i));
     let schemas = |error: Error| {
         let query: Vec<String> = rel.columns.iter().map(|c| format!("{}: {}", c.name, c.data_type)).collect();
         let expected: Vec<String> =
@@ -43,6 +46,10 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     for &i in &sink {
         let target = &table.columns[i];
         let given_type = table.connector_column(i).data_type.kind;
+        if let Some((_, value)) = constants.iter().find(|(c, _)| *c == i) {
+            exprs.push(value.clone());
+            continue;
+        }
         let Some(at) = targets.iter().position(|t| *t == i) else {
             exprs.push(Expr::literal(Literal::Null, given_type.nullable()));
             continue;
@@ -68,7 +75,30 @@ pub(crate) fn fit(rel: Rel, table: &Table, insert: &Insert) -> Result<Rel> {
     Ok(rel.project(exprs, &names))
 }
 
-fn named_columns(table: &Table, sink: &[usize], names: &[Name]) -> Result<Vec<usize>> {
+/// The values that PARTITION (…) gives to partition columns.
+fn partition_values(table: &Table, insert: &Insert) -> Result<Vec<(usize, Expr)>> {
+    let mut out: Vec<(usize, Expr)> = Vec::new();
+    for (name, value) in &insert.partition {
+        let keys: Vec<&str> = table.partition_keys.iter().map(|&k| table.columns[k].name.as_str()).collect();
+        let Some(at) = keys.iter().position(|k| *k == name.value) else {
+            let message = format!("`{}` is no partition column of `{}`", name.value, table.name);
+            let error = Error::user("sql.partition", message).hint(suggestion(&name.value, &keys, 12));
+            return Err(place(error, name.position));
+        };
+        let column = table.partition_keys[at];
+        if out.iter().any(|(c, _)| *c == column) {
+            let error = Error::user("sql.partition", format!("partition column `{}` is given twice", name.value));
+            return Err(place(error, name.position));
+        }
+        let value = ExprBinder::new(&Scope::default(), "PARTITION").bind(value)?;
+        let declared = &table.columns[column].data_type;
+        let to = DataType { kind: declared.kind.clone(), nullable: value.data_type.nullable };
+        out.push((column, constant_fold(&bind_cast(value, to, false).at(name.position)?)));
+    }
+    Ok(out)
+}
+
+fn named_columns(table: &Table, sink: &[usize], names: &[Name], given: &[(usize, Expr)]) -> Result<Vec<usize>> {
     let mut out: Vec<usize> = Vec::new();
     for name in names {
         let Some(&i) = sink.iter().find(|&&i| table.columns[i].name == name.value) else {
@@ -87,7 +117,7 @@ fn named_columns(table: &Table, sink: &[usize], names: &[Name]) -> Result<Vec<us
     }
     for &i in sink {
         let c = &table.columns[i];
-        if !out.contains(&i) && !c.data_type.nullable {
+        if !out.contains(&i) && !given.iter().any(|(g, _)| *g == i) && !c.data_type.nullable {
             let error = Error::user(
                 "sql.insert",
                 format!("column `{}` of `{}` is {} and is given no value", c.name, table.name, c.data_type),

@@ -51,6 +51,9 @@ fn rebuild(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
         K::Call { function, args } => {
             K::Call { function: function.clone(), args: args.iter().map(|a| remap(a, to)).collect() }
         }
+        K::User { function, args } => {
+            K::User { function: function.clone(), args: args.iter().map(|a| remap(a, to)).collect() }
+        }
         K::Case { branches, otherwise } => K::Case {
             branches: branches.iter().map(|(c, v)| (remap(c, to), remap(v, to))).collect(),
             otherwise: otherwise.as_ref().map(|o| boxed(o)),

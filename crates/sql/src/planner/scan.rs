@@ -11,7 +11,7 @@ pub(crate) type ScanColumns = BTreeMap<String, BTreeSet<usize>>;
 /// Adds the columns that the scans of `rel` read.
 pub(crate) fn collect(rel: &Rel, columns: &mut ScanColumns) {
     if let RelNode::Scan { table, fields } = &rel.node {
-        columns.entry(table.name.clone()).or_default().extend(fields.iter().copied());
+        columns.entry(table.scan_key()).or_default().extend(fields.iter().copied());
     }
     for input in inputs(rel) {
         collect(input, columns);
@@ -44,7 +44,8 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
     let boxed = |r: Box<Rel>| Box::new(widen(*r, columns));
     let node = match rel.node {
         RelNode::Scan { table, fields } => {
-            let all: Vec<usize> = columns.get(&table.name).map_or(fields.clone(), |c| c.iter().copied().collect());
+            let all: Vec<usize> =
+                columns.get(&table.scan_key()).map_or(fields.clone(), |c| c.iter().copied().collect());
             if all == fields {
                 return Rel { node: RelNode::Scan { table, fields }, columns: own };
             }

@@ -13,7 +13,7 @@ use super::graph::table_spec;
 use super::physical::{Changes, Phys, PhysKind, PhysicalPlanner, updating_node};
 use super::rel::{Rel, RelColumn, RelNode, TimeAttribute, plan_columns};
 use super::scan::inputs;
-use crate::catalog::{Table, full_name};
+use crate::catalog::Table;
 use crate::diag::{place, unsupported};
 
 impl PhysicalPlanner<'_> {
@@ -66,7 +66,7 @@ impl PhysicalPlanner<'_> {
 
     fn source_ends(&self, table: &Table) -> bool {
         let spec = table_spec(table, &table.source_columns(), ChangelogMode::Append);
-        let factory = self.services.registry.connector(&full_name(&table.name), &table.options);
+        let factory = self.services.registry.connector(&table.path.to_string(), &table.options);
         let source = factory.and_then(|f| f.source(&spec, self.config));
         source.map_or(true, |s| s.boundedness() == Boundedness::Bounded)
     }

@@ -188,8 +188,9 @@ fn run(session: &mut Session, services: &PlanServices, script: &str, out: &mut S
         match session.plan(&statement, services, &collect) {
             Ok(Planned::Done { .. }) => {}
             Ok(Planned::Rows { columns, rows }) => {
-                if columns != ["result"] {
-                    out.push_str(&format!("{}\n", columns.join(" | ")));
+                let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+                if names != ["result"] {
+                    out.push_str(&format!("{}\n", names.join(" | ")));
                 }
                 for row in rows {
                     let cells: Vec<&str> = row.iter().map(|c| c.as_deref().unwrap_or("NULL")).collect();

@@ -1,0 +1,138 @@
+//! Functions of the user in SQL: types from closures, NULL, errors and panics with name and place, vectorised ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow_array::{Array, Int64Array};
+use flott::{
+    ArrayRef, DataType, Error, Function, Result, ScalarFunction, Signature, StreamExecutionEnvironment, TypeKind,
+    function,
+};
+
+fn rows<T: flott::Record + Ord>(env: &StreamExecutionEnvironment, query: &str) -> Result<Vec<T>> {
+    let mut rows = env.sql_query::<T>(query)?.execute_and_collect("functions")?;
+    rows.sort();
+    Ok(rows)
+}
+
+#[test]
+fn types_come_from_the_closure() {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function(
+        "repeat_text",
+        function::scalar(|text: String, times: i64| text.repeat(times as usize)),
+    );
+    // The INT is cast to the BIGINT that the closure takes.
+    let found = rows::<String>(&env, "SELECT REPEAT_TEXT(t, n) FROM (VALUES ('a', 2), ('b', 3)) AS v (t, n)");
+    assert_eq!(found.expect("rows"), ["aa", "bbb"]);
+    let error = env.sql_query::<String>("SELECT repeat_text(1, 'x')").err().expect("types that do not fit");
+    assert!(
+        error.to_string().contains("function `REPEAT_TEXT`: argument 1 is of type INT, and STRING is needed"),
+        "{error}"
+    );
+    let error = env.sql_query::<String>("SELECT repeat_text('x')").err().expect("too few arguments");
+    assert!(error.to_string().contains("takes 2 arguments, 1 are given"), "{error}");
+}
+
+#[test]
+fn null_is_null_where_the_closure_takes_none() {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function("twice", function::scalar(|n: i64| n * 2));
+    env.create_temporary_function("or_zero", function::scalar(|n: Option<i64>| n.unwrap_or(0)));
+    let values = "(VALUES (1), (CAST(NULL AS INT)), (3)) AS v (n)";
+    let twice = rows::<Option64>(&env, &format!("SELECT twice(n) AS `value` FROM {values}")).expect("rows");
+    assert_eq!(twice, [Option64(None), Option64(Some(2)), Option64(Some(6))]);
+    assert_eq!(rows::<i64>(&env, &format!("SELECT or_zero(n) FROM {values}")).expect("rows"), [0, 1, 3]);
+}
+
+/// A nullable BIGINT as a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Option64(Option<i64>);
+
+impl flott::Record for Option64 {
+    fn columns() -> Vec<flott::Column> {
+        vec![flott::Column::new("value", TypeKind::BigInt.nullable())]
+    }
+    fn to_arrays(rows: &[Self]) -> Vec<ArrayRef> {
+        vec![Arc::new(rows.iter().map(|r| r.0).collect::<Int64Array>())]
+    }
+    fn from_arrays(arrays: &[ArrayRef]) -> Result<Vec<Self>> {
+        let array = arrays[0].as_any().downcast_ref::<Int64Array>().ok_or_else(|| Error::bug("BIGINT"))?;
+        Ok(array.iter().map(Option64).collect())
+    }
+}
+
+#[test]
+fn errors_and_panics_name_the_function_and_its_place() {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function(
+        "positive",
+        function::scalar(
+            |n: i64| {
+                if n < 0 { Err(Error::user("my.negative", format!("{n} is negative"))) } else { Ok(n) }
+            },
+        ),
+    );
+    env.create_temporary_function(
+        "fragile",
+        function::scalar(|n: i64| if n > 1 { panic!("cannot take {n}") } else { n }),
+    );
+    let error = rows::<i64>(&env, "SELECT\n  positive(n) FROM (VALUES (1), (-2)) AS v (n)").expect_err("an error");
+    assert!(
+        error.to_string().contains("line 2, column 3: ")
+            && error.to_string().contains("function `POSITIVE`: -2 is negative"),
+        "{error}"
+    );
+    let error = rows::<i64>(&env, "SELECT fragile(n) FROM (VALUES (1), (2)) AS v (n)").expect_err("a panic");
+    assert!(error.to_string().contains("function `FRAGILE` panicked: cannot take 2"), "{error}");
+}
+
+#[test]
+fn what_is_not_deterministic_is_called_for_every_row() {
+    let env = StreamExecutionEnvironment::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    env.create_temporary_function(
+        "ticket",
+        function::nondeterministic_scalar(move |_: i32| counter.fetch_add(1, Ordering::SeqCst) as i64),
+    );
+    let found = rows::<i64>(&env, "SELECT ticket(1) FROM (VALUES (1), (2), (3)) AS v (n)").expect("rows");
+    assert_eq!(found.len(), 3);
+    assert!(calls.load(Ordering::SeqCst) >= 1, "never called");
+}
+
+/// The same over columns.
+struct Sum;
+
+impl ScalarFunction for Sum {
+    fn bind(&self, args: &[DataType]) -> Result<Signature> {
+        if args.is_empty() {
+            return Err(Error::user("my.arguments", "at least one number is needed"));
+        }
+        Ok(Signature { args: vec![TypeKind::BigInt.nullable(); args.len()], result: TypeKind::BigInt.not_null() })
+    }
+    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        let mut sums = vec![0i64; rows];
+        for array in args {
+            let numbers = array.as_any().downcast_ref::<Int64Array>().ok_or_else(|| Error::bug("BIGINT"))?;
+            sums.iter_mut().zip(numbers.iter()).for_each(|(s, n)| *s += n.unwrap_or(0));
+        }
+        // A wrong length must not go unnoticed.
+        sums.truncate(if args.len() == 4 { 0 } else { rows });
+        Ok(Arc::new(Int64Array::from(sums)))
+    }
+}
+
+#[test]
+fn a_function_over_columns_takes_any_number_of_arguments() {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function("total", Function::Scalar(Arc::new(Sum)));
+    let found = rows::<i64>(&env, "SELECT total(a, b, 10) FROM (VALUES (1, 2), (3, 4)) AS v (a, b)").expect("rows");
+    assert_eq!(found, [13, 17]);
+    let error = env.sql_query::<i64>("SELECT total()").err().expect("no argument");
+    assert!(error.to_string().contains("function `TOTAL`: at least one number is needed"), "{error}");
+    let error = rows::<i64>(&env, "SELECT total(a, b, a, b) FROM (VALUES (1, 2)) AS v (a, b)").expect_err("too short");
+    assert_eq!(error.code(), "function.result");
+    assert!(env.drop_temporary_function("Total"));
+    assert!(env.sql_query::<i64>("SELECT total(1)").is_err());
+}
