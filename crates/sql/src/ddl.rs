@@ -44,7 +44,6 @@ pub(crate) fn table(create: &CreateTable, path: ObjectPath, registry: &Registry)
     let factory = registry.connector(name, &options).map_err(|e| place(e, connector_at))?;
     check_options(create, factory.as_ref(), &options)?;
     let mut columns = plain_columns(create, factory.as_ref(), &options)?;
-    computed_columns(create, &mut columns)?;
     let primary_key = key_columns(&columns, &create.primary_key, "PRIMARY KEY")?;
     for &i in &primary_key {
         if !matches!(columns[i].source, ColumnSource::Physical) {
@@ -54,6 +53,7 @@ pub(crate) fn table(create: &CreateTable, path: ObjectPath, registry: &Registry)
         // As in Flink, key columns are NOT NULL whether they say so or not.
         columns[i].data_type.nullable = false;
     }
+    computed_columns(create, &mut columns)?;
     let partition_keys = key_columns(&columns, &create.partitioned_by, "PARTITIONED BY")?;
     let mut table = Table {
         name: name.clone(),
@@ -66,7 +66,7 @@ pub(crate) fn table(create: &CreateTable, path: ObjectPath, registry: &Registry)
         temporary: create.temporary,
         watermark_text: create.watermark.as_ref().map(|w| w.text.clone()),
         source_mode: ChangelogMode::Append,
-        declaration: create.clone(),
+        declaration: with_key(create),
         partitions: Vec::new(),
         hinted: String::new(),
         path,
@@ -76,6 +76,17 @@ pub(crate) fn table(create: &CreateTable, path: ObjectPath, registry: &Registry)
     let spec = table_spec(&table, &table.source_columns(), ChangelogMode::Append);
     table.source_mode = factory.source_mode(&spec).unwrap_or(ChangelogMode::Append);
     Ok(table)
+}
+
+/// The declaration with its key columns NOT NULL: they stay so when the key goes.
+fn with_key(create: &CreateTable) -> CreateTable {
+    let mut declaration = create.clone();
+    for column in &mut declaration.columns {
+        if let ColumnKind::Physical(t) = &mut column.kind {
+            t.nullable &= !create.primary_key.iter().any(|k| k.value == column.name.value);
+        }
+    }
+    declaration
 }
 
 fn check_options(

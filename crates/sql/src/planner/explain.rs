@@ -10,33 +10,37 @@ use super::over;
 use super::physical::Phys;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, Window};
 use super::scan::inputs;
+use crate::catalog::Table;
+
+/// A scan with what its table adds.
+fn scan_text(table: &Table, fields: &[usize]) -> String {
+    let names: Vec<&str> = fields.iter().map(|&i| table.columns[i].name.as_str()).collect();
+    let mut text = format!(
+        "TableSourceScan(table=[[{}, {}, {}]], fields=[{}]",
+        table.path.catalog,
+        table.path.database,
+        table.name,
+        names.join(", ")
+    );
+    if !table.hinted.is_empty() {
+        let _ = write!(text, ", hints=[OPTIONS({})]", table.hinted.trim_end());
+    }
+    if let Some((rowtime, watermark)) = &table.watermark {
+        let columns: Vec<RelColumn> =
+            table.columns.iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
+        let (name, watermark) = (&table.columns[*rowtime].name, expr(watermark, &columns));
+        let _ = write!(text, ", rowtime=[{name}], watermark=[{watermark}]");
+    }
+    text.push(')');
+    text
+}
 
 /// One line about the operator of a relation.
 pub(crate) fn describe(rel: &Rel) -> String {
     let below = inputs(rel);
     let input: &[RelColumn] = below.first().map_or(&[], |r| &r.columns);
     match &rel.node {
-        RelNode::Scan { table, fields } => {
-            let names: Vec<&str> = fields.iter().map(|&i| table.columns[i].name.as_str()).collect();
-            let mut text = format!(
-                "TableSourceScan(table=[[{}, {}, {}]], fields=[{}]",
-                table.path.catalog,
-                table.path.database,
-                table.name,
-                names.join(", ")
-            );
-            if !table.hinted.is_empty() {
-                let _ = write!(text, ", hints=[OPTIONS({})]", table.hinted.trim_end());
-            }
-            if let Some((rowtime, watermark)) = &table.watermark {
-                let columns: Vec<RelColumn> =
-                    table.columns.iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
-                let (name, watermark) = (&table.columns[*rowtime].name, expr(watermark, &columns));
-                let _ = write!(text, ", rowtime=[{name}], watermark=[{watermark}]");
-            }
-            text.push(')');
-            text
-        }
+        RelNode::Scan { table, fields } => scan_text(table, fields),
         RelNode::Values { rows } => {
             let row = |r: &Vec<Expr>| {
                 let cells: Vec<String> = r.iter().map(|e| expr(e, &[])).collect();
