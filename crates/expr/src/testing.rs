@@ -81,6 +81,10 @@ fn lift(expr: &Expr, columns: &mut Vec<(Column, ArrayRef)>) -> Expr {
                 .map(|(i, a)| if constant_at(function) == Some(i) { a.clone() } else { lift(a, columns) });
             ExprKind::Call { function: function.clone(), args: args.collect() }
         }
+        ExprKind::User { function, args } => {
+            let args = args.iter().map(|a| lift(a, columns)).collect();
+            ExprKind::User { function: function.clone(), args }
+        }
         ExprKind::Cast { input, safe } => ExprKind::Cast { input: Box::new(lift(input, columns)), safe: *safe },
         ExprKind::Case { branches, otherwise } => ExprKind::Case {
             branches: branches.iter().map(|(c, v)| (lift(c, columns), lift(v, columns))).collect(),
