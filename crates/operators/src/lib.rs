@@ -5,6 +5,7 @@ mod aggregate;
 mod calc;
 mod correlate;
 mod emit;
+mod expand;
 mod group_aggregate;
 mod join;
 mod keyed;
@@ -52,10 +53,9 @@ fn create(spec: &OperatorSpec, inputs: &[Vec<Column>], output: &[Column]) -> Res
         OperatorSpec::Calc { filter, projection } => {
             Box::new(calc::Calc::new(filter.as_ref(), projection, input, output)?)
         }
-        OperatorSpec::WindowAssign { window } => Box::new(window::WindowAssign::new(window, input, output)?),
-        OperatorSpec::WindowAggregate { window, group, aggregates, properties } => {
-            window::aggregate(window, group, aggregates, properties, input, output)?
-        }
+        OperatorSpec::Expand { projections } => Box::new(expand::Expand::new(projections, input, output)?),
+        OperatorSpec::WindowAssign { window } => window::assign(window, input, output)?,
+        OperatorSpec::WindowAggregate { .. } => window::aggregate(spec, input, output)?,
         OperatorSpec::GroupAggregate { group, aggregates, input_mode, update_before, ttl_ms } => {
             let options = group_aggregate::Options {
                 group: group.clone(),
@@ -124,11 +124,7 @@ fn top_n(spec: &OperatorSpec, input: &[Column], output: &[Column]) -> Result<Box
             };
             Ok(Box::new(rank::TopN::new(options, input, output)?))
         }
-        OperatorSpec::WindowTopN { partition, order, limit, with_rank, window_end, processing_time, zone } => {
-            let options = base(partition, order, *limit, *with_rank);
-            let top = rank::WindowTopN::new(&options, *window_end, *processing_time, zone.as_deref(), input, output)?;
-            Ok(Box::new(top))
-        }
+        OperatorSpec::WindowTopN { .. } => Ok(Box::new(rank::WindowTopN::new(spec, input, output)?)),
         _ => Err(Error::bug("a Top-N is built from a Top-N's description")),
     }
 }

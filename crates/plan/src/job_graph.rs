@@ -187,6 +187,7 @@ fn kind_name(kind: &NodeKind) -> String {
         NodeKind::Correlate(_) => "correlate".into(),
         NodeKind::Spec(spec) => match spec {
             S::Calc { .. } => "calc",
+            S::Expand { .. } => "expand",
             S::WindowAssign { .. } => "window-assign",
             S::WindowAggregate { .. } => "window-aggregate",
             S::GroupAggregate { .. } => "group-aggregate",

@@ -20,13 +20,18 @@ pub enum OperatorSpec {
         /// Output columns, over the input's columns.
         projection: Vec<Expr>,
     },
-    /// Appends `window_start`, `window_end` (TIMESTAMP(3)) and `window_time` to each row, once per window it falls into (not SESSION).
+    /// Each row once per projection, in this order.
+    Expand {
+        /// Output columns of each, over the input's columns; of equal types.
+        projections: Vec<Vec<Expr>>,
+    },
+    /// Appends `window_start`, `window_end` (TIMESTAMP(3)) and `window_time` to each row, once per window it falls into; SESSION emits
+    /// the rows of a session when it is over.
     WindowAssign {
         /// The windows.
         window: WindowSpec,
     },
-    /// Aggregates per window and group: fires once, when the watermark (or processing time) passes the window's end. Input is
-    /// append-only. Output: group columns, aggregates, window properties.
+    /// Aggregates per window and group: fires once, when the watermark (or processing time) passes the window's end. Output: group columns, aggregates, window properties.
     WindowAggregate {
         /// The windows.
         window: WindowSpec,
@@ -36,6 +41,8 @@ pub enum OperatorSpec {
         aggregates: Vec<AggregateCall>,
         /// Window columns to append, in this order.
         properties: Vec<WindowProperty>,
+        /// Whether the input retracts.
+        input_mode: ChangelogMode,
     },
     /// Unbounded aggregation. Output: group columns, aggregates; a changelog.
     GroupAggregate {
@@ -109,6 +116,8 @@ pub enum OperatorSpec {
         limit: u64,
         /// Whether the rank is a column of the output.
         with_rank: bool,
+        /// Of rows that are equal by the order the last to come wins; with a limit of 1 only.
+        keep_last: bool,
         /// The `window_end` column.
         window_end: usize,
         /// Windows end by processing time.
@@ -378,6 +387,17 @@ pub enum WindowKind {
         /// Offset of the grid.
         offset_ms: i64,
     },
+    /// CUMULATE: windows of `size_ms` that fire each `step_ms` with what they hold so far.
+    Cumulate {
+        /// Size, a multiple of the step.
+        size_ms: i64,
+        /// Step.
+        step_ms: i64,
+        /// Offset of the grid.
+        offset_ms: i64,
+    },
+    /// Windows that rows bring along: the time column holds their ends, and a group column their starts where these are wanted.
+    Attached,
     /// SESSION; a gap of exactly this length does not split.
     Session {
         /// Gap.

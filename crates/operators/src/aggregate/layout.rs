@@ -237,7 +237,7 @@ impl Layout {
     }
     /// Whether slices of a window can be merged from rows alone.
     pub(crate) fn mergeable(&self) -> bool {
-        self.distinct.is_empty() && self.beside == 0
+        self.distinct.is_empty() && self.beside == 0 && self.multisets == 0
     }
     /// Number of rows of the group, from its image.
     #[inline]

@@ -114,15 +114,16 @@ fn more_rows_than_a_batch_come_out_whole() {
     assert_eq!(out[3_001], "+U[0, 5000, y, 1]");
 }
 
-fn windows() -> (Vec<Column>, OperatorTest) {
+fn windows(limit: u64, keep_last: bool) -> (Vec<Column>, OperatorTest) {
     let time = TypeKind::Timestamp(3);
     let input =
         columns(&[("window_start", time.clone()), ("window_end", time), ("k", TypeKind::Int), ("v", TypeKind::Int)]);
     let spec = OperatorSpec::WindowTopN {
         partition: vec![0, 1],
         order: vec![SortKey { column: 3, descending: true, nulls_first: false }],
-        limit: 2,
+        limit,
         with_rank: true,
+        keep_last,
         window_end: 1,
         processing_time: false,
         zone: None,
@@ -135,7 +136,7 @@ fn windows() -> (Vec<Column>, OperatorTest) {
 
 #[test]
 fn a_window_gives_its_first_rows_once_when_it_is_over() {
-    let (input, test) = windows();
+    let (input, test) = windows(2, false);
     let row = |start: u32, k: u32, v: u32| {
         format!("[1970-01-01T00:00:{start:02}, 1970-01-01T00:00:{:02}, {k}, {v}]", start + 10)
     };
@@ -196,4 +197,14 @@ proptest! {
             .end()
             .expect_net(&expected.iter().map(String::as_str).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn of_equal_rows_of_a_window_the_last_one_is_kept_when_that_is_wanted() {
+    let (input, test) = windows(1, true);
+    let row = |k: u32, v: u32| format!("[1970-01-01T00:00:00, 1970-01-01T00:00:10, {k}, {v}]");
+    let batch = |lines: &[String]| rows(&input, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    test.input(0, [batch(&[row(1, 5), row(2, 5)]), batch(&[row(3, 5), row(4, 4)]), batch(&[row(5, 3)])])
+        .end()
+        .expect(&["+I[1970-01-01T00:00:00, 1970-01-01T00:00:10, 3, 5, 1]"]);
 }

@@ -11,9 +11,10 @@ use flott_core::key_group::{key_group_of, key_hash};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{Slot, StateBackend, TableDescriptor, TableId, TableKind};
 use flott_core::types::{Column, arrow_schema};
+use flott_plan::spec::OperatorSpec;
 
 use super::list::{Sequence, Top, load, merge};
-use super::{Options, Sorter, opened};
+use super::{Sorter, opened};
 use crate::emit::Pending;
 use crate::keyed::{KeyedRows, Output};
 use crate::window::Tracker;
@@ -23,6 +24,7 @@ use crate::zone::ZoneShift;
 pub(crate) struct WindowTopN {
     limit: usize,
     with_rank: bool,
+    keep_last: bool,
     window_end: usize,
     processing_time: bool,
     shift: ZoneShift,
@@ -40,23 +42,30 @@ pub(crate) struct WindowTopN {
 }
 
 impl WindowTopN {
-    /// Top-N of windows that end at column `window_end`, cut in `zone` if their time is an instant.
-    pub(crate) fn new(
-        options: &Options,
-        window_end: usize,
-        processing_time: bool,
-        zone: Option<&str>,
-        input: &[Column],
-        output: &[Column],
-    ) -> Result<Self> {
-        Ok(WindowTopN {
-            limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
-            with_rank: options.with_rank,
+    /// The operator that `spec` describes.
+    pub(crate) fn new(spec: &OperatorSpec, input: &[Column], output: &[Column]) -> Result<Self> {
+        let OperatorSpec::WindowTopN {
+            partition,
+            order,
+            limit,
+            with_rank,
+            keep_last,
             window_end,
             processing_time,
-            shift: ZoneShift::new(zone)?,
-            rows: KeyedRows::new(&options.partition, input)?,
-            sorter: Sorter::new(&options.order, input)?,
+            zone,
+        } = spec
+        else {
+            return Err(Error::bug("a window Top-N is built from its description"));
+        };
+        Ok(WindowTopN {
+            limit: usize::try_from(*limit).unwrap_or(usize::MAX),
+            with_rank: *with_rank,
+            keep_last: *keep_last && *limit == 1,
+            window_end: *window_end,
+            processing_time: *processing_time,
+            shift: ZoneShift::new(zone.as_deref())?,
+            rows: KeyedRows::new(partition, input)?,
+            sorter: Sorter::new(order, input)?,
             schema: arrow_schema(output),
             sequence: Sequence::default(),
             tracker: Tracker::new(),
@@ -194,10 +203,23 @@ impl Operator for WindowTopN {
             let Some(end) = grouped.rows(gid).next().map(|row| ends[row]) else { continue };
             let map = ctx.state.map(top);
             let before = load(map, end, group, key, self.limit)?;
-            let mut after = Top::new(&before, self.limit);
-            for row in grouped.rows(gid) {
-                after.offer(sorted.key(row), row);
+            let mut rows: Vec<usize> = grouped.rows(gid).collect();
+            let mut kept = &before[..];
+            if self.keep_last {
+                // The last of the batch's best rows, which beats an equal one of before.
+                rows = rows
+                    .into_iter()
+                    .reduce(|a, b| if sorted.key(b) <= sorted.key(a) { b } else { a })
+                    .into_iter()
+                    .collect();
+                if let ([old], [best]) = (kept, &rows[..])
+                    && sorted.key(*best) <= old.sort()
+                {
+                    kept = &[];
+                }
             }
+            let mut after = Top::new(kept, self.limit);
+            rows.into_iter().for_each(|row| after.offer(sorted.key(row), row));
             let after = after.finish(&mut self.sequence, |row| grouped.bytes(row));
             merge(map, end, group, key, &before, &after)?;
         }

@@ -51,7 +51,7 @@ impl WindowAssign {
             let mut end = self.grid.first_window(slice);
             while end <= self.grid.last_window(slice) {
                 rows.push(row as u32);
-                windows.push((end - self.grid.size, end));
+                windows.push((self.grid.start(end), end));
                 end += self.grid.slide;
             }
         }

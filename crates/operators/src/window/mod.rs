@@ -1,10 +1,11 @@
-//! Windows: assignment, sliced aggregation (TUMBLE, HOP) and sessions. Never fires a window twice, also after a restore.
+//! Windows: table functions, sliced aggregation (TUMBLE, HOP, CUMULATE) and sessions. Never fires a window twice, also after a restore.
 
 mod assign;
 mod grid;
 mod progress;
 mod properties;
 mod session;
+mod session_assign;
 mod sliced;
 
 #[cfg(test)]
@@ -17,15 +18,15 @@ use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::keys::RowCodec;
 use flott_core::operator::{Operator, OperatorContext};
+use flott_core::sink::ChangelogMode;
 use flott_core::types::Column;
-use flott_plan::spec::{AggregateCall, WindowKind, WindowProperty, WindowSpec};
+use flott_plan::spec::{OperatorSpec, WindowKind, WindowSpec};
 
 use crate::aggregate::{Form, Layout, Values, form_of};
 use crate::group_aggregate::key_codec;
 use crate::source_transform::null_rowtime;
 use crate::zone::ZoneShift;
 
-pub(crate) use assign::WindowAssign;
 pub(crate) use progress::Tracker;
 use properties::Output;
 
@@ -41,21 +42,26 @@ struct Common {
     shift: ZoneShift,
 }
 
+/// The operator of a window table function.
+pub(crate) fn assign(window: &WindowSpec, input: &[Column], output: &[Column]) -> Result<Box<dyn Operator>> {
+    Ok(match window.kind {
+        WindowKind::Session { gap_ms } => Box::new(session_assign::SessionAssign::new(window, gap_ms, input, output)?),
+        _ => Box::new(assign::WindowAssign::new(window, input, output)?),
+    })
+}
+
 /// The operator for an aggregation over windows.
-pub(crate) fn aggregate(
-    window: &WindowSpec,
-    group: &[usize],
-    calls: &[AggregateCall],
-    properties: &[WindowProperty],
-    input: &[Column],
-    output: &[Column],
-) -> Result<Box<dyn Operator>> {
+pub(crate) fn aggregate(spec: &OperatorSpec, input: &[Column], output: &[Column]) -> Result<Box<dyn Operator>> {
+    let OperatorSpec::WindowAggregate { window, group, aggregates, properties, input_mode } = spec else {
+        return Err(Error::bug("a window aggregation is built from its description"));
+    };
+    let retracts = *input_mode != ChangelogMode::Append;
     let session = matches!(window.kind, WindowKind::Session { .. });
-    let layout = Arc::new(Layout::new(calls, false, if session { session::HEADER } else { 0 })?);
+    let layout = Arc::new(Layout::new(aggregates, retracts, if session { session::HEADER } else { 0 })?);
     let common = Common {
         window: window.clone(),
         time_name: time_column(window, input)?,
-        group: group.to_vec(),
+        group: group.clone(),
         codec: key_codec(input, group)?,
         layout,
         input: input.to_vec(),
@@ -95,7 +101,8 @@ fn row_times(
     }
     let column = batch.rows.column(window.time);
     let mut times = milliseconds(column, name)?;
-    if !shift.is_identity() {
+    // The ends of attached windows are local times already.
+    if !shift.is_identity() && window.kind != WindowKind::Attached {
         times.iter_mut().for_each(|t| *t = shift.local_of(*t));
     }
     Ok(times)

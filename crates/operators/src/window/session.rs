@@ -29,11 +29,12 @@ pub(crate) const HEADER: usize = 16;
 const NONE: u32 = u32::MAX;
 const NEW: i64 = i64::MAX;
 
-type SlotMap<V> = HashMap<Slot, V, std::hash::BuildHasherDefault<SlotHasher>>;
+/// By slot.
+pub(super) type SlotMap<V> = HashMap<Slot, V, std::hash::BuildHasherDefault<SlotHasher>>;
 
 /// Slots are dense: one multiplication spreads them.
 #[derive(Default)]
-struct SlotHasher(u64);
+pub(super) struct SlotHasher(u64);
 
 impl std::hash::Hasher for SlotHasher {
     fn finish(&self) -> u64 {
@@ -89,14 +90,11 @@ impl SessionAggregate {
     pub(crate) fn new(common: Common, gap: i64) -> Result<Self> {
         let same = |a: &[usize], b: &[usize]| a.iter().all(|x| b.contains(x));
         let partition = &common.window.partition;
-        if !common.layout.distinct.is_empty() {
-            let text = "SESSION windows do not aggregate DISTINCT values";
-            return Err(Error::user("sql.unsupported", text).hint("aggregate per window first, or use TUMBLE or HOP"));
+        if !common.layout.distinct.is_empty() || common.layout.multisets > 0 {
+            return Err(Error::bug("aggregates that do not merge were planned over sessions without their rows"));
         }
-        let equal = same(partition, &common.group) && same(&common.group, partition);
-        if !partition.is_empty() && !equal {
-            let text = "a SESSION window must be grouped by its PARTITION BY columns";
-            return Err(Error::user("sql.unsupported", text).hint("GROUP BY the same columns and the window's"));
+        if !(same(partition, &common.group) && same(&common.group, partition)) {
+            return Err(Error::bug("sessions were planned for keys other than their own"));
         }
         Ok(SessionAggregate {
             common,

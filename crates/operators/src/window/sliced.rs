@@ -1,11 +1,11 @@
-//! TUMBLE and HOP aggregation: rows go into slices (state namespaces by slice end); a window merges its slices when it
+//! TUMBLE, HOP and CUMULATE aggregation, and that of windows that rows bring along: rows go into slices (state namespaces by slice end); a window merges its slices when it
 //! fires. Driven by watermarks or processing time; never emits a window early or twice.
 
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray};
 use flott_core::batch::ChangeBatch;
-use flott_core::error::{Error, Result};
+use flott_core::error::Result;
 use flott_core::key_group::{key_group_of, key_hash};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::state::{KeyBatch, Slot, StateBackend};
@@ -15,7 +15,7 @@ use super::grid::Grid;
 use super::progress::Tracker;
 use super::properties::Rows;
 use super::{Common, row_times};
-use crate::aggregate::{AggregateState, GroupKey, Input, merge_image};
+use crate::aggregate::{AggregateState, GroupKey, Input, merge_image, signs};
 use crate::emit::Pending;
 use crate::group_aggregate::encode_keys;
 
@@ -60,11 +60,7 @@ impl SlicedAggregate {
     /// The operator for windows on a grid.
     pub(crate) fn new(common: Common) -> Result<Self> {
         let grid = Grid::new(common.window.kind)?;
-        if grid.size % grid.slide != 0 {
-            let text = format!("HOP of size {} ms and slide {} ms cannot be aggregated", grid.size, grid.slide);
-            return Err(Error::user("sql.window-size", text).hint("make the size a multiple of the slide"));
-        }
-        let per_window = grid.size != grid.slide && !common.layout.mergeable();
+        let per_window = grid.windows_per_row() > 1 && !common.layout.mergeable();
         Ok(SlicedAggregate {
             common,
             grid,
@@ -95,6 +91,7 @@ impl SlicedAggregate {
             return Ok(());
         }
         let columns = batch.rows.columns();
+        let signs = signs(batch.kinds.as_deref());
         let key_columns: Vec<ArrayRef> = self.common.group.iter().map(|&g| columns[g].clone()).collect();
         encode_keys(&self.common.codec, &key_columns, ends.len(), ctx.max_parallelism, &mut self.keys)?;
         let namespaces = if ends.iter().all(|e| *e == ends[0]) { &ends[..1] } else { ends };
@@ -103,7 +100,7 @@ impl SlicedAggregate {
             keys: &self.keys,
             key_columns: &key_columns,
             columns,
-            signs: None,
+            signs: signs.as_deref(),
             rows: ends.len(),
             max_parallelism: ctx.max_parallelism,
         };
@@ -167,7 +164,7 @@ impl SlicedAggregate {
                 None => {
                     let next = self.next_window(&mut *ctx.state);
                     match next.filter(|end| Tracker::is_due(*end, self.target, &self.common.shift)) {
-                        Some(end) => self.firing = Some(self.begin(end, &mut *ctx.state)),
+                        Some(end) => self.firing = Some(self.begin(end, &mut *ctx.state, ctx.max_parallelism)?),
                         None => {
                             let processing_time = self.common.window.processing_time;
                             if !processing_time || self.target < i64::MAX {
@@ -184,13 +181,18 @@ impl SlicedAggregate {
         }
     }
 
-    fn begin(&mut self, end: i64, state: &mut dyn StateBackend) -> Firing {
+    fn begin(&mut self, end: i64, state: &mut dyn StateBackend, max_parallelism: u32) -> Result<Firing> {
         let aggregates = self.state.as_ref().expect("opened");
         let table = state.rows(aggregates.table);
         let mut slices = table.namespaces();
-        slices.retain(|s| if self.per_window { *s == end } else { end - self.grid.size < *s && *s <= end });
-        if let [one] = slices[..] {
-            return Firing { end, source: Source::Namespace(one, Some(0)) };
+        slices.retain(|s| if self.per_window { *s == end } else { self.grid.holds(end, *s) });
+        if let [one, rest @ ..] = &slices[..]
+            && (rest.is_empty() || self.grid.cumulates())
+        {
+            for slice in rest {
+                merge_slices(aggregates, *one, *slice, state, max_parallelism)?;
+            }
+            return Ok(Firing { end, source: Source::Namespace(*one, Some(0)) });
         }
         let (layout, mut merged) = (&self.common.layout, Merged::default());
         for slice in slices {
@@ -203,7 +205,7 @@ impl SlicedAggregate {
                 }
             }
         }
-        Firing { end, source: Source::Merged(merged, 0) }
+        Ok(Firing { end, source: Source::Merged(merged, 0) })
     }
 
     /// The next rows of a window; at its end, slices that no window needs any more go away.
@@ -211,14 +213,16 @@ impl SlicedAggregate {
         let Firing { end, source } = firing;
         let check = self.tracker.some_fired(end, &self.common.shift);
         let skip = |key: &[u8]| check && self.tracker.fired_before(end, key, &self.common.shift);
-        let mut rows = Rows { beside: vec![Vec::new(); self.common.layout.beside], ..Rows::default() };
+        let layout = self.common.layout.clone();
+        let mut rows = Rows { beside: vec![Vec::new(); layout.beside], ..Rows::default() };
         let next = match source {
             Source::Namespace(namespace, cursor) => {
                 let aggregates = self.state.as_ref().expect("opened");
                 let table = ctx.state.rows(aggregates.table);
                 self.slots.clear();
                 let next = cursor.and_then(|c| table.scan(namespace, c, TARGET_BATCH_ROWS, &mut self.slots));
-                for &slot in self.slots.iter().filter(|s| !skip(table.key(**s))) {
+                let holds_rows = |s: &&Slot| layout.group_rows(table.row(**s)) > 0;
+                for &slot in self.slots.iter().filter(holds_rows).filter(|s| !skip(table.key(**s))) {
                     rows.push(table.key(slot), table.row(slot));
                 }
                 load_beside(aggregates, namespace, &mut rows, ctx)?;
@@ -226,15 +230,16 @@ impl SlicedAggregate {
             }
             Source::Merged(merged, from) => {
                 let to = (from + TARGET_BATCH_ROWS).min(merged.rows.len());
-                let width = self.common.layout.width;
-                for i in (from..to).filter(|&i| !skip(merged.key(i))) {
-                    rows.push(merged.key(i), &merged.rows.images[i * width..(i + 1) * width]);
+                let width = layout.width;
+                let image = |i: usize| &merged.rows.images[i * width..(i + 1) * width];
+                for i in (from..to).filter(|&i| layout.group_rows(image(i)) > 0 && !skip(merged.key(i))) {
+                    rows.push(merged.key(i), image(i));
                 }
                 (to < merged.rows.len()).then_some(Source::Merged(merged, to))
             }
         };
         if rows.len() > 0 {
-            let windows = vec![(end - self.grid.size, end); rows.len()];
+            let windows = vec![(self.grid.start(end), end); rows.len()];
             let Common { layout, codec, output, shift, .. } = &self.common;
             self.pending.push(output.build(layout, codec, &rows, &windows, shift)?);
         }
@@ -270,6 +275,34 @@ impl SlicedAggregate {
         }
         Ok(())
     }
+}
+
+/// Moves the groups of a slice into an earlier one of the same cumulating window: later windows then read one slice.
+fn merge_slices(
+    aggregates: &AggregateState,
+    into: i64,
+    slice: i64,
+    state: &mut dyn StateBackend,
+    max_parallelism: u32,
+) -> Result<()> {
+    let table = state.rows(aggregates.table);
+    let (layout, mut keys, mut images) = (&aggregates.layout, KeyBatch::default(), Vec::new());
+    let (mut cursor, mut slots) = (Some(0), Vec::new());
+    while let Some(from) = cursor {
+        slots.clear();
+        keys.clear();
+        images.clear();
+        cursor = table.scan(slice, from, TARGET_BATCH_ROWS, &mut slots);
+        for &slot in &slots {
+            keys.push(table.key(slot), max_parallelism);
+            images.extend_from_slice(table.row(slot));
+        }
+        table.resolve(&[into], &keys, true, &mut slots)?;
+        let image = |i: usize| &images[i * layout.width..(i + 1) * layout.width];
+        table.update(&slots, &mut |i, row| merge_image(layout, row, image(i)));
+    }
+    table.drop_namespace(slice);
+    Ok(())
 }
 
 /// Reads what lies beside the rows of a chunk.

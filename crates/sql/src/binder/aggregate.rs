@@ -4,15 +4,14 @@ use flott_core::error::Position;
 use flott_core::types::DataType;
 use flott_core::{Error, Result};
 use flott_expr::aggregate_type_of;
-use flott_plan::spec::{AggregateFunction, WindowProperty};
+use flott_plan::spec::{AggregateFunction, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind};
 
+use super::grouping::{Expanded, GroupBy, expand, null_in_null_out};
 use super::over::OVER_BASE;
-use super::window::LegacyWindow;
-use crate::diag::{place, unsupported};
-use crate::planner::rel::{
-    Attached, Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window, calc, derived_column, used_columns,
-};
+use super::windowed::windowed;
+use crate::diag::place;
+use crate::planner::rel::{Rel, RelAggregate, RelColumn, RelNode, Window, calc, derived_column};
 
 /// Collects what is computed per group. While binding, result `k` is column `base + k`.
 #[derive(Debug, Default)]
@@ -23,8 +22,8 @@ pub(crate) struct Collector {
     pub(crate) grouped: bool,
     /// Results in order of appearance.
     pub(crate) results: Vec<GroupResult>,
-    /// The group window of GROUP BY TUMBLE(…), if any.
-    pub(crate) legacy: Option<LegacyWindow>,
+    /// What the groups are.
+    pub(crate) group: GroupBy,
 }
 
 /// One result per group.
@@ -33,6 +32,10 @@ pub(crate) struct Collector {
 pub(crate) enum GroupResult {
     Aggregate(BoundAggregate),
     Property(WindowProperty),
+    /// GROUPING of these keys.
+    Grouping(Vec<usize>),
+    /// GROUP_ID.
+    GroupId,
 }
 
 /// An aggregate over expressions of the input.
@@ -85,43 +88,134 @@ pub(crate) struct Aggregated {
     pub(crate) rel: Rel,
     group: Vec<Expr>,
     group_columns: Vec<usize>,
-    result_columns: Vec<usize>,
+    /// Results over the columns of the aggregation.
+    results: Vec<Expr>,
     base: usize,
 }
 
+/// A key of an aggregation: an expression of its input, or a property of its window.
+#[derive(Clone, Debug)]
+pub(super) enum Key {
+    Expr(Expr),
+    Property(WindowProperty),
+}
+
+/// The parts of an aggregation over `input`.
+pub(super) struct Parts {
+    pub(super) input: Rel,
+    pub(super) window: Option<Window>,
+    /// In the order of [`GroupBy::keys`].
+    pub(super) keys: Vec<Key>,
+    pub(super) results: Vec<GroupResult>,
+    /// The keys are what tells sessions apart.
+    pub(super) partition_by_group: bool,
+}
+
 /// Builds the aggregation of `rel`.
-pub(crate) fn aggregate(rel: Rel, group: Vec<Expr>, collector: Collector, at: Option<Position>) -> Result<Aggregated> {
-    if let Some(legacy) = collector.legacy.clone() {
-        return legacy_aggregate(rel, group, collector, legacy, at);
-    }
-    let property = |e: &Expr| match e.kind {
-        ExprKind::Column(i) => rel.columns[i].window,
-        _ => None,
+pub(crate) fn aggregate(rel: Rel, collector: Collector) -> Result<Aggregated> {
+    let (base, group) = (collector.base, collector.group);
+    let plain = |rel: Rel| Parts {
+        input: rel,
+        window: None,
+        keys: group.keys.iter().cloned().map(Key::Expr).collect(),
+        results: collector.results.clone(),
+        partition_by_group: false,
     };
-    let has = |p| group.iter().any(|e| property(e) == Some(p));
-    if has(WindowProperty::Start) && has(WindowProperty::End) {
-        return tvf_aggregate(rel, group, collector, at);
-    }
-    let base = collector.base;
+    let parts = match &group.legacy {
+        Some(legacy) => {
+            let window = Some(legacy.window(&rel)?);
+            Parts { window, partition_by_group: true, ..plain(rel) }
+        }
+        None => windowed(rel, &group, &collector.results).unwrap_or_else(plain),
+    };
+    Ok(build(parts, group, base))
+}
+
+/// Puts the Calc, the Expand and the aggregation over the input.
+fn build(parts: Parts, group: GroupBy, base: usize) -> Aggregated {
+    let Parts { input, window, keys, results, partition_by_group } = parts;
     let mut pre = PreProjection::default();
-    let group_columns: Vec<usize> = group.iter().map(|e| pre.column(e)).collect();
-    let (keys, group_out) = distinct_columns(&group_columns);
-    let mut aggregates = Vec::new();
-    let mut result_columns = Vec::new();
-    for result in &collector.results {
-        match result {
-            GroupResult::Aggregate(a) => {
-                result_columns.push(keys.len() + aggregates.len());
-                aggregates.push(pre.aggregate(a));
-            }
-            GroupResult::Property(_) => return Err(Error::bug("a window property without a window")),
+    let key_exprs = keys.iter().filter_map(|k| match k {
+        Key::Expr(e) => Some(e),
+        Key::Property(_) => None,
+    });
+    let (mut group_keys, places) = distinct_columns(&key_exprs.map(|e| pre.column(e)).collect::<Vec<_>>());
+    let aggregates: Vec<RelAggregate> = results
+        .iter()
+        .filter_map(|r| match r {
+            GroupResult::Aggregate(a) => Some(pre.aggregate(a)),
+            _ => None,
+        })
+        .collect();
+    let of = |i: usize| Expr::column(i, input.columns[i].data_type.clone());
+    let mut window = window.map(|w| Window {
+        time: pre.column(&of(w.time)),
+        partition: w.partition.iter().map(|i| pre.column(&of(*i))).collect(),
+        ..w
+    });
+    let mut input = pre.apply(input);
+    let mut set = None;
+    if group.is_sets() {
+        let Expanded { rel, keys: columns, set: number } =
+            expand(input, &group_keys, &key_sets(&keys, &places, &group));
+        (input, group_keys, set) = (rel, columns, Some(group_keys.len()));
+        group_keys.push(number);
+    }
+    if let Some(window) = &mut window {
+        match window.kind {
+            WindowKind::Session { .. } if partition_by_group => window.partition.clone_from(&group_keys),
+            WindowKind::Session { .. } => {}
+            _ => window.partition.clear(),
         }
     }
-    let input = pre.apply(rel);
-    let columns = output_columns(&input, &keys, &aggregates, &[], None);
-    let node = RelNode::Aggregate { input: Box::new(input), group: keys, aggregates };
-    let rel = Rel { node, columns };
-    Ok(Aggregated { rel, group, group_columns: group_out, result_columns, base })
+    let properties = window.as_ref().map(|_| wanted_properties(&keys, &results)).unwrap_or_default();
+    let columns = output_columns(&input, &group_keys, &aggregates, &properties, window.as_ref());
+    let first_property = group_keys.len() + aggregates.len();
+    let property_column = |p: &WindowProperty| first_property + properties.iter().position(|x| x == p).unwrap_or(0);
+    let mut places = places.into_iter();
+    let group_columns = keys
+        .iter()
+        .map(|k| match k {
+            Key::Expr(_) => places.next().unwrap_or_default(),
+            Key::Property(p) => property_column(p),
+        })
+        .collect();
+    let mut next = group_keys.len();
+    let column = |i: usize| Expr::column(i, columns[i].data_type.clone());
+    let results = results
+        .iter()
+        .map(|r| match r {
+            GroupResult::Aggregate(_) => {
+                next += 1;
+                column(next - 1)
+            }
+            GroupResult::Property(p) => column(property_column(p)),
+            GroupResult::Grouping(of) => group.indicator(Some(of), set),
+            GroupResult::GroupId => group.indicator(None, set),
+        })
+        .collect();
+    let input = Box::new(input);
+    let node = match window {
+        Some(window) => RelNode::WindowAggregate { input, window, group: group_keys, aggregates, properties },
+        None => RelNode::Aggregate { input, group: group_keys, aggregates },
+    };
+    Aggregated { rel: Rel { node, columns }, group: group.keys, group_columns, results, base }
+}
+
+/// The sets as numbers of distinct key columns; properties of the window are in each.
+fn key_sets(keys: &[Key], places: &[usize], group: &GroupBy) -> Vec<Vec<usize>> {
+    let mut next = 0;
+    let place: Vec<Option<usize>> = keys
+        .iter()
+        .map(|k| match k {
+            Key::Expr(_) => {
+                next += 1;
+                Some(places[next - 1])
+            }
+            Key::Property(_) => None,
+        })
+        .collect();
+    group.sets.iter().map(|set| set.iter().filter_map(|k| place[*k]).collect()).collect()
 }
 
 /// The distinct input columns of a GROUP BY, and for each group expression its place among them.
@@ -146,8 +240,15 @@ fn output_columns(
     properties: &[WindowProperty],
     window: Option<&Window>,
 ) -> Vec<RelColumn> {
-    let mut columns: Vec<RelColumn> =
-        keys.iter().map(|&k| RelColumn::new(&input.columns[k].name, input.columns[k].data_type.clone())).collect();
+    let mut columns: Vec<RelColumn> = keys
+        .iter()
+        .map(|&k| {
+            let c = &input.columns[k];
+            // The start of a window goes on belonging to its row.
+            let attached = c.attached.filter(|_| window.is_some_and(|w| w.kind == WindowKind::Attached));
+            RelColumn { attached, ..RelColumn::new(&c.name, c.data_type.clone()) }
+        })
+        .collect();
     for (i, a) in aggregates.iter().enumerate() {
         columns.push(RelColumn::new(format!("EXPR${i}"), a.data_type.clone()));
     }
@@ -157,164 +258,14 @@ fn output_columns(
     columns
 }
 
-/// GROUP BY window_start, window_end [, keys] over a window table function.
-fn tvf_aggregate(rel: Rel, group: Vec<Expr>, collector: Collector, at: Option<Position>) -> Result<Aggregated> {
-    let (columns, projection, filter, input, window) = match rel.node {
-        RelNode::Calc { input, filter, projection } => match input.node {
-            RelNode::Window { input, window } => (rel.columns, projection, filter, input, window),
-            _ => return Err(unsupported("GROUP BY over this use of window columns", at)),
-        },
-        RelNode::Window { input, window } => {
-            let all = rel.columns.iter().enumerate().map(|(i, c)| Expr::column(i, c.data_type.clone())).collect();
-            (rel.columns, all, None, input, window)
-        }
-        _ => return Err(unsupported("GROUP BY over this use of window columns", at)),
-    };
-    let width = input.columns.len();
-    let below = |e: &Expr| -> Result<Expr> {
-        let e = e.replace_columns(&|i| projection[i].clone());
-        if used_columns([&e]).iter().any(|&i| i >= width) {
-            let error = unsupported("using window_start, window_end or window_time inside a window aggregation", at);
-            return Err(error.hint("aggregate first, then compute with the window columns in an outer SELECT"));
-        }
-        Ok(e)
-    };
-    if let Some(f) = &filter
-        && used_columns([f]).iter().any(|&i| i >= width)
-    {
-        let error = unsupported("a WHERE on window columns before the window aggregation", at);
-        return Err(error.hint("filter in an outer SELECT"));
-    }
-    let mut shape = WindowShape::new(&collector);
-    let mut keys_of_group = Vec::new();
-    for e in &group {
-        let property = match e.kind {
-            ExprKind::Column(i) => columns[i].window,
-            _ => None,
-        };
-        keys_of_group.push(match property {
-            Some(p) => Err(p),
-            None => Ok(below(e)?),
-        });
-    }
-    let results = collector
-        .results
-        .iter()
-        .map(|r| match r {
-            GroupResult::Aggregate(a) => Ok(GroupResult::Aggregate(BoundAggregate {
-                arg: a.arg.as_ref().map(below).transpose()?,
-                more: a.more.iter().map(below).collect::<Result<_>>()?,
-                filter: a.filter.as_ref().map(below).transpose()?,
-                ..a.clone()
-            })),
-            GroupResult::Property(p) => Ok(GroupResult::Property(*p)),
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let input = match filter {
-        Some(f) => input.filter(f),
-        None => *input,
-    };
-    shape.build(input, window, keys_of_group, results, group, false, at)
-}
-
-/// GROUP BY TUMBLE(…), HOP(…), SESSION(…) [, keys].
-fn legacy_aggregate(
-    rel: Rel,
-    group: Vec<Expr>,
-    collector: Collector,
-    legacy: LegacyWindow,
-    at: Option<Position>,
-) -> Result<Aggregated> {
-    let window = legacy.window(&rel)?;
-    let keys = group.iter().cloned().map(Ok).collect();
-    let mut shape = WindowShape::new(&collector);
-    shape.build(rel, window, keys, collector.results.clone(), group, true, at)
-}
-
-/// Builds a WindowAggregate.
-struct WindowShape {
-    base: usize,
-}
-
-impl WindowShape {
-    fn new(collector: &Collector) -> Self {
-        WindowShape { base: collector.base }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the parts of one aggregation, used once")]
-    fn build(
-        &mut self,
-        input: Rel,
-        mut window: Window,
-        keys: Vec<std::result::Result<Expr, WindowProperty>>,
-        results: Vec<GroupResult>,
-        group: Vec<Expr>,
-        partition_by_group: bool,
-        at: Option<Position>,
-    ) -> Result<Aggregated> {
-        let mut pre = PreProjection::default();
-        let key_columns: Vec<usize> = keys.iter().filter_map(|k| k.as_ref().ok()).map(|e| pre.column(e)).collect();
-        let (group_keys, places) = distinct_columns(&key_columns);
-        let session = matches!(window.kind, flott_plan::WindowKind::Session { .. });
-        let partition: Vec<usize> = if partition_by_group {
-            if session { group_keys.clone() } else { Vec::new() }
-        } else {
-            let of = |i: &usize| Expr::column(*i, input.columns[*i].data_type.clone());
-            window.partition.iter().map(|i| pre.column(&of(i))).collect()
-        };
-        if session && !(partition.iter().all(|p| group_keys.contains(p)) && group_keys.len() == partition.len()) {
-            let error = unsupported("a SESSION whose PARTITION BY differs from the keys of the GROUP BY", at);
-            return Err(error.hint("group by exactly the PARTITION BY columns, window_start and window_end"));
-        }
-        let aggregates: Vec<RelAggregate> = results
-            .iter()
-            .filter_map(|r| match r {
-                GroupResult::Aggregate(a) => Some(pre.aggregate(a)),
-                GroupResult::Property(_) => None,
-            })
-            .collect();
-        let properties = wanted_properties(&keys, &results);
-        let time = Expr::column(window.time, input.columns[window.time].data_type.clone());
-        window.time = pre.column(&time);
-        window.partition = partition;
-        let input = pre.apply(input);
-        let columns = output_columns(&input, &group_keys, &aggregates, &properties, Some(&window));
-        let first_property = group_keys.len() + aggregates.len();
-        let property_column =
-            |p: &WindowProperty| first_property + properties.iter().position(|x| x == p).unwrap_or_default();
-        let mut places = places.into_iter();
-        let group_columns = keys
-            .iter()
-            .map(|k| match k {
-                Ok(_) => places.next().unwrap_or_default(),
-                Err(p) => property_column(p),
-            })
-            .collect();
-        let mut seen = 0;
-        let result_columns = results
-            .iter()
-            .map(|r| match r {
-                GroupResult::Aggregate(_) => {
-                    seen += 1;
-                    group_keys.len() + seen - 1
-                }
-                GroupResult::Property(p) => property_column(p),
-            })
-            .collect();
-        let node =
-            RelNode::WindowAggregate { input: Box::new(input), window, group: group_keys, aggregates, properties };
-        Ok(Aggregated { rel: Rel { node, columns }, group, group_columns, result_columns, base: self.base })
-    }
-}
-
-fn wanted_properties(
-    keys: &[std::result::Result<Expr, WindowProperty>],
-    results: &[GroupResult],
-) -> Vec<WindowProperty> {
-    let of_keys = keys.iter().filter_map(|k| k.as_ref().err().copied());
+fn wanted_properties(keys: &[Key], results: &[GroupResult]) -> Vec<WindowProperty> {
+    let of_keys = keys.iter().filter_map(|k| match k {
+        Key::Property(p) => Some(*p),
+        Key::Expr(_) => None,
+    });
     let of_results = results.iter().filter_map(|r| match r {
         GroupResult::Property(p) => Some(*p),
-        GroupResult::Aggregate(_) => None,
+        _ => None,
     });
     let mut wanted = Vec::new();
     for p in of_keys.chain(of_results) {
@@ -379,8 +330,7 @@ impl Aggregated {
             // The number of a row, which is only known once the groups are.
             ExprKind::Column(i) if *i >= OVER_BASE => return Ok(e.clone()),
             ExprKind::Column(i) if *i >= self.base => {
-                let column = self.result_columns[i - self.base];
-                return Ok(Expr::column(column, self.rel.columns[column].data_type.clone()));
+                return Ok(self.results[i - self.base].clone());
             }
             ExprKind::Column(i) => {
                 let name = names.get(*i).map_or("?", |c| c.name.as_str());
@@ -409,33 +359,8 @@ impl Aggregated {
                 otherwise: otherwise.as_ref().map(|o| self.rewrite(o, names, at).map(Box::new)).transpose()?,
             },
         };
-        Ok(Expr { kind: rewritten, data_type: e.data_type.clone() })
-    }
-}
-
-impl Window {
-    /// The column that a property of the window is.
-    pub(crate) fn property_column(&self, property: WindowProperty) -> RelColumn {
-        use flott_core::types::TypeKind;
-        let timestamp = TypeKind::Timestamp(3).not_null();
-        let proctime = self.time_attribute == TimeAttribute::Proctime;
-        let zoned = proctime || matches!(self.time_type.kind, TypeKind::TimestampLtz(_));
-        let (window, attached) = (Some(property), Some(Attached { property, proctime, zoned }));
-        match property {
-            WindowProperty::Start => RelColumn { window, attached, ..RelColumn::new("window_start", timestamp) },
-            WindowProperty::End => RelColumn { window, attached, ..RelColumn::new("window_end", timestamp) },
-            WindowProperty::Time => {
-                let data_type = match (self.time_attribute, &self.time_type.kind) {
-                    (TimeAttribute::Proctime, _) => TypeKind::TimestampLtz(3),
-                    (_, kind) => kind.clone(),
-                };
-                RelColumn {
-                    time: Some(self.time_attribute),
-                    window,
-                    attached,
-                    ..RelColumn::new("window_time", data_type.not_null())
-                }
-            }
-        }
+        let before: Vec<bool> = e.children().iter().map(|c| c.data_type.nullable).collect();
+        let data_type = null_in_null_out(&rewritten, &before, &e.data_type);
+        Ok(Expr { kind: rewritten, data_type })
     }
 }

@@ -1,6 +1,7 @@
 //! Function calls: aggregates to the collector, group-window functions to the group's window, the rest to `flott_expr`.
 
 use flott_core::error::Position;
+use flott_core::types::TypeKind;
 use flott_core::{Error, Result};
 use flott_expr::bind_call;
 use flott_plan::spec::{AggregateFunction, BitmapFold, WindowProperty};
@@ -190,6 +191,9 @@ impl ExprBinder<'_> {
             let error = Error::user("sql.function", format!("FILTER is for aggregates, and {name} is none"));
             return Err(place(error, at));
         }
+        if matches!(name.as_str(), "GROUPING" | "GROUPING_ID" | "GROUP_ID") {
+            return self.grouping(&name, f, at);
+        }
         if let Some((of, property)) = window::property_function(&name) {
             return self.window_property(&name, of, property, f, at);
         }
@@ -253,6 +257,32 @@ impl ExprBinder<'_> {
         result
     }
 
+    /// `GROUPING(a, b)` and its like: which of the keys the set of a row lacks.
+    fn grouping(&mut self, name: &str, f: &Function, at: Option<Position>) -> Result<Expr> {
+        let Some(keys) = self.collector.as_ref().filter(|c| c.grouped).map(|c| c.group.keys.clone()) else {
+            let error = Error::user("sql.group-by", format!("{name} needs a GROUP BY"));
+            return Err(place(error.hint("as in GROUP BY ROLLUP (a, b)"), at));
+        };
+        let data_type = TypeKind::BigInt.not_null();
+        let args = call_arguments(f)?;
+        if args.is_empty() != (name == "GROUP_ID") {
+            let takes = if args.is_empty() { "takes columns of the GROUP BY" } else { "takes no argument" };
+            return Err(place(Error::user("sql.function", format!("{name} {takes}")), at));
+        }
+        let mut of = Vec::new();
+        for (_, e) in args {
+            let bound = ExprBinder::new(self.scope, "GROUPING").bind(e)?;
+            let Some(key) = keys.iter().position(|k| *k == bound) else {
+                let error = Error::user("sql.group-by", format!("{name}: `{e}` is not in the GROUP BY"));
+                return Err(place(error, argument_position(e, f)));
+            };
+            of.push(key);
+        }
+        let result = if of.is_empty() { GroupResult::GroupId } else { GroupResult::Grouping(of) };
+        let collector = self.collector.as_mut().ok_or_else(|| Error::bug("checked above"))?;
+        Ok(collector.add(result, data_type))
+    }
+
     /// `TUMBLE_START(ts, size)` and its like: only beside GROUP BY with the same window.
     fn window_property(
         &mut self,
@@ -263,7 +293,7 @@ impl ExprBinder<'_> {
         at: Option<Position>,
     ) -> Result<Expr> {
         let own = LegacyWindow::bind(self.scope, of, f)?;
-        let fits = self.collector.as_ref().and_then(|c| c.legacy.as_ref()).is_some_and(|l| l.same(&own));
+        let fits = self.collector.as_ref().and_then(|c| c.group.legacy.as_ref()).is_some_and(|l| l.same(&own));
         let Some(collector) = self.collector.as_mut().filter(|_| fits) else {
             let error = Error::user("sql.window", format!("{name} needs a GROUP BY with the same {of}(…)"))
                 .hint(format!("repeat the arguments of {name} in GROUP BY {of}(…)"));

@@ -6,6 +6,7 @@ mod correlate;
 mod expr;
 mod from;
 mod function;
+mod grouping;
 mod hints;
 mod json;
 mod literal;
@@ -21,6 +22,7 @@ mod setops;
 mod subquery;
 mod using;
 mod window;
+mod windowed;
 
 pub(crate) use expr::ExprBinder;
 pub(crate) use from::scan as scan_of;

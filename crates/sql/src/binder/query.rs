@@ -12,6 +12,7 @@ use sqlparser::ast::{
 use super::aggregate::{Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::rename;
+use super::grouping::GroupBy;
 use super::hints::LookupHint;
 use super::scope::Scope;
 use crate::catalog::{Catalog, Home, View};
@@ -301,8 +302,9 @@ pub(super) fn distinct(rel: Rel) -> Result<Rel> {
     let names: Vec<String> = rel.columns.iter().map(|c| c.name.clone()).collect();
     let inputs = rel.columns.clone();
     let group = rel.identity();
-    let collector = Collector { base: rel.columns.len(), grouped: true, ..Collector::default() };
-    let aggregated = aggregate(rel, group.clone(), collector, None)?;
+    let keys = GroupBy::plain(group.clone());
+    let collector = Collector { base: rel.columns.len(), grouped: true, group: keys, ..Collector::default() };
+    let aggregated = aggregate(rel, collector)?;
     let exprs = group.iter().map(|e| aggregated.rewrite(e, &inputs, None)).collect::<Result<Vec<_>>>()?;
     Ok(aggregated.rel.project(exprs, &names))
 }

@@ -11,13 +11,13 @@ use sqlparser::ast::{
 use super::aggregate::{Aggregated, Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::path;
-use super::function::{function_name, has_aggregate};
+use super::function::has_aggregate;
+use super::grouping::GroupBy;
 use super::over::OverCalls;
 use super::over_rel::over_rows;
 use super::query::{QueryBinder, Sorted, distinct, ordinal, sort_key};
 use super::scope::Scope;
 use super::subquery::{has_subquery, split_outer, sql_conjuncts};
-use super::window::{LegacyWindow, is_window_function};
 use crate::diag::{place, position, suggestion, unsupported};
 use crate::planner::joins::settle;
 use crate::planner::optimise::column_type;
@@ -158,24 +158,8 @@ impl QueryBinder<'_> {
         // The relation may have columns the scope does not name (a SELECT without FROM).
         let base = rel.columns.len().max(scope.len());
         let grouped = !(grouping.is_empty() && extra.is_empty() && hidden.is_empty());
-        let mut collector = Collector { base, grouped, ..Collector::default() };
-        let mut group = Vec::new();
-        for e in grouping {
-            match e {
-                SqlExpr::Function(f) if is_window_function(&function_name(f)) => {
-                    if collector.legacy.is_some() {
-                        return Err(place(Error::user("sql.window", "GROUP BY takes one window"), span_position(e)));
-                    }
-                    collector.legacy = Some(LegacyWindow::bind(scope, &function_name(f), f)?);
-                }
-                SqlExpr::Value(_) => {
-                    let error = Error::user("sql.group-by", "GROUP BY takes columns and expressions, not positions");
-                    return Err(place(error.hint("repeat the expression of the SELECT list"), span_position(e)));
-                }
-                _ => group.push(bind_group(scope, e, &select.projection)?),
-            }
-        }
-        group.extend(extra.iter().cloned().chain(hidden));
+        let group = GroupBy::bind(scope, grouping, &select.projection)?.also(extra.iter().cloned().chain(hidden));
+        let mut collector = Collector { base, grouped, group, ..Collector::default() };
         let mut over = OverCalls::new(&select.named_window);
         let items = select_items(scope, &select.projection, Some(&mut collector), &mut over)?;
         let having = match &select.having {
@@ -188,7 +172,7 @@ impl QueryBinder<'_> {
         let (sorted, keys) = sort_items(scope, &items, order, Some(&mut collector))?;
         let extra = extra.into_iter().map(extra_item).chain(sorted);
         let qualify = qualify_item(scope, select, &items, Some(&mut collector), &mut over)?;
-        let mut aggregated: Aggregated = aggregate(rel, group, collector, at)?;
+        let mut aggregated: Aggregated = aggregate(rel, collector)?;
         let visible = items.len();
         let names_of = scope.columns.clone();
         let mut exprs = Vec::new();
@@ -264,18 +248,6 @@ fn qualified(rel: Rel, select: &Select) -> Rel {
         }
         None => rel,
     }
-}
-
-fn bind_group(scope: &Scope, e: &SqlExpr, projection: &[SelectItem]) -> Result<Expr> {
-    ExprBinder::new(scope, "GROUP BY").bind(e).map_err(|error| {
-        let is_alias = matches!(e, SqlExpr::Identifier(name) if projection.iter().any(|item|
-            matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == name.value)));
-        if is_alias {
-            error.hint("GROUP BY does not see names given in the SELECT list: repeat the expression")
-        } else {
-            error
-        }
-    })
 }
 
 fn refuse_unsupported(select: &Select) -> Result<()> {

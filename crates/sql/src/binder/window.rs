@@ -73,7 +73,8 @@ impl LegacyWindow {
             ("SESSION", [gap]) => WindowKind::Session { gap_ms: *gap },
             _ => return Err(bad()),
         };
-        check_sizes(kind, at)?;
+        // Unlike the table function, this HOP takes any size and slide.
+        check_positive(kind, at)?;
         Ok(LegacyWindow { kind, time, column, position: at })
     }
 
@@ -99,7 +100,7 @@ impl LegacyWindow {
     pub(crate) fn property_type(&self, property: WindowProperty) -> DataType {
         match property {
             WindowProperty::Start | WindowProperty::End => TypeKind::Timestamp(3).not_null(),
-            WindowProperty::Time => self.column.data_type.kind.clone().not_null(),
+            WindowProperty::Time => self.column.data_type.clone(),
         }
     }
 }
@@ -122,19 +123,33 @@ fn check_time(column: &RelColumn, at: Option<Position>) -> Result<TimeAttribute>
     })
 }
 
-fn check_sizes(kind: WindowKind, at: Option<Position>) -> Result<()> {
+fn check_positive(kind: WindowKind, at: Option<Position>) -> Result<()> {
     let fail = |message: String| Err(place(Error::user("sql.window", message), at));
     match kind {
         WindowKind::Tumble { size_ms, .. } if size_ms <= 0 => fail("the size of TUMBLE must be positive".into()),
         WindowKind::Hop { size_ms, slide_ms, .. } if size_ms <= 0 || slide_ms <= 0 => {
             fail("the size and the slide of HOP must be positive".into())
         }
-        WindowKind::Hop { size_ms, slide_ms, .. } if size_ms % slide_ms != 0 => fail(format!(
-            "the size of HOP must be a whole multiple of its slide, found size {size_ms} ms and slide {slide_ms} ms"
-        )),
+        WindowKind::Cumulate { size_ms, step_ms, .. } if size_ms <= 0 || step_ms <= 0 => {
+            fail("the size and the step of CUMULATE must be positive".into())
+        }
         WindowKind::Session { gap_ms } if gap_ms <= 0 => fail("the gap of SESSION must be positive".into()),
         _ => Ok(()),
     }
+}
+
+fn check_sizes(kind: WindowKind, at: Option<Position>) -> Result<()> {
+    check_positive(kind, at)?;
+    let message = match kind {
+        WindowKind::Hop { size_ms, slide_ms, .. } if size_ms % slide_ms != 0 => format!(
+            "the size of HOP must be a whole multiple of its slide, found size {size_ms} ms and slide {slide_ms} ms"
+        ),
+        WindowKind::Cumulate { size_ms, step_ms, .. } if size_ms % step_ms != 0 => format!(
+            "the size of CUMULATE must be a whole multiple of its step, found size {size_ms} ms and step {step_ms} ms"
+        ),
+        _ => return Ok(()),
+    };
+    Err(place(Error::user("sql.window", message), at))
 }
 
 /// A constant interval in milliseconds.
@@ -161,6 +176,7 @@ impl<'a> Arguments<'a> {
         let parameters: &[&str] = match name {
             "TUMBLE" => &["DATA", "TIMECOL", "SIZE", "OFFSET"],
             "HOP" => &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+            "CUMULATE" => &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
             _ => &["DATA", "TIMECOL", "GAP"],
         };
         let at = position(f.name.span());
@@ -199,12 +215,9 @@ impl QueryBinder<'_> {
     pub(super) fn window_tvf(&mut self, f: &Function) -> Result<Rel> {
         let name = function_name(f);
         let at = position(f.name.span());
-        if name == "CUMULATE" {
-            return Err(unsupported("CUMULATE", at).hint("use HOP, or TUMBLE with the smaller size"));
-        }
         if !is_window_function(&name) {
             let error = unsupported(&format!("the table function {}", f.name), at);
-            return Err(error.hint("there are TUMBLE, HOP and SESSION"));
+            return Err(error.hint("there are TUMBLE, HOP, CUMULATE and SESSION"));
         }
         let args = Arguments::new(&name, f)?;
         let data = args.get("DATA").ok_or_else(|| Error::bug("checked above"))?;
@@ -221,6 +234,9 @@ impl QueryBinder<'_> {
         let kind = match name.as_str() {
             "TUMBLE" => WindowKind::Tumble { size_ms: size("SIZE")?, offset_ms: size("OFFSET")? },
             "HOP" => WindowKind::Hop { size_ms: size("SIZE")?, slide_ms: size("SLIDE")?, offset_ms: size("OFFSET")? },
+            "CUMULATE" => {
+                WindowKind::Cumulate { size_ms: size("SIZE")?, step_ms: size("STEP")?, offset_ms: size("OFFSET")? }
+            }
             _ => WindowKind::Session { gap_ms: size("GAP")? },
         };
         check_sizes(kind, at)?;
@@ -229,10 +245,13 @@ impl QueryBinder<'_> {
             return Err(place(error, at));
         }
         let partition = partition.iter().map(|e| partition_column(&scope, e, f)).collect::<Result<Vec<_>>>()?;
-        let time_type = input.columns[time].data_type.clone();
+        let time_type = input.columns[time].data_type.kind.clone().not_null();
         let window = Window { kind, time, time_attribute, time_type, partition, position: at };
         let mut columns = input.columns.clone();
-        columns[time].time = None;
+        // The rows of a session leave behind the watermark that ends it.
+        if matches!(kind, WindowKind::Session { .. }) {
+            columns.iter_mut().for_each(|c| c.time = None);
+        }
         columns.iter_mut().for_each(|c| (c.window, c.attached) = (None, None));
         for p in [WindowProperty::Start, WindowProperty::End, WindowProperty::Time] {
             columns.push(window.property_column(p));

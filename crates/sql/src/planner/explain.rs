@@ -56,6 +56,11 @@ pub(crate) fn describe(rel: &Rel) -> String {
                 None => format!("Calc(select=[{select}])"),
             }
         }
+        RelNode::Expand { projections, .. } => {
+            let projects: Vec<String> =
+                projections.iter().map(|p| format!("{{{}}}", selected(p, &rel.columns, input))).collect();
+            format!("Expand(projects=[{}])", projects.join(", "))
+        }
         RelNode::Window { window, .. } => format!("WindowTableFunction(window=[{}])", window_text(window, input)),
         RelNode::WindowAggregate { window, group, aggregates, properties, .. } => {
             let groups = names(group, input);
@@ -224,6 +229,13 @@ fn window_text(window: &Window, input: &[RelColumn]) -> String {
             duration(slide_ms),
             offset(offset_ms)
         ),
+        WindowKind::Cumulate { size_ms, step_ms, offset_ms } => format!(
+            "CUMULATE(time_col=[{time}], max_size=[{}], step=[{}]{})",
+            duration(size_ms),
+            duration(step_ms),
+            offset(offset_ms)
+        ),
+        WindowKind::Attached => format!("ATTACHED(win_end=[{time}])"),
         WindowKind::Session { gap_ms } => {
             let by = if window.partition.is_empty() {
                 String::new()

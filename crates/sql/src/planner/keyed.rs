@@ -165,6 +165,12 @@ fn rank_text(rel: &Rel, spec: &OperatorSpec, name: &str, append: bool) -> String
             let time = if by.is_empty() { "PROCTIME" } else { "ROWTIME" };
             format!("Deduplicate(keep=[{keep}], key=[{}], order=[{time}])", explain::names(partition, &input.columns))
         }
+        OperatorSpec::WindowTopN { limit: 1, .. } if matches!(order.as_slice(), [one] if input.columns[one.column].time.is_some()) =>
+        {
+            let keep = if order[0].descending { "LastRow" } else { "FirstRow" };
+            let key = explain::names(partition, &input.columns);
+            format!("WindowDeduplicate(keep=[{keep}], partitionKeys=[{key}], order=[ROWTIME])")
+        }
         OperatorSpec::WindowTopN { .. } => explain::describe(rel).replacen("Rank(strategy=[?], ", "WindowRank(", 1),
         _ => {
             let strategy = if append { "AppendFastStrategy" } else { "RetractStrategy" };

@@ -24,6 +24,7 @@ pub(crate) fn upsert_keys(rel: &Rel) -> Vec<Key> {
         RelNode::Values { .. }
         | RelNode::Union { .. }
         | RelNode::Repeat { .. }
+        | RelNode::Expand { .. }
         | RelNode::Match { .. }
         | RelNode::Correlate { .. } => Vec::new(),
         RelNode::Calc { input, projection, .. } => {

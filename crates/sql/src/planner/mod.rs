@@ -16,5 +16,6 @@ pub(crate) mod prune;
 pub(crate) mod rank;
 pub(crate) mod rel;
 pub(crate) mod scan;
+mod sessions;
 pub(crate) mod sink;
 mod sort;

@@ -30,6 +30,13 @@ pub(super) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
         RelNode::Join { left, right, kind, condition, as_of, .. } => {
             push_join((*left, *right), (kind, as_of), condition, columns, filters)
         }
+        RelNode::Expand { input, projections } => {
+            let same = |&i: &usize| projections.iter().all(|p| p[i] == projections[0][i]);
+            let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(same));
+            let down = down.iter().map(|f| f.replace_columns(&|i| projections[0][i].clone())).collect();
+            let node = RelNode::Expand { input: Box::new(push(*input, down)), projections };
+            above(Rel { node, columns }, up)
+        }
         RelNode::Window { input, window } => {
             let width = input.columns.len();
             let (down, up) = split(filters, |used| used.iter().all(|&i| i < width));

@@ -12,8 +12,8 @@ use flott_plan::{Expr, Partitioner};
 use super::explain;
 use super::keyed::LookupParts;
 use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window};
+use super::sessions;
 use crate::catalog::Table;
-use crate::diag::unsupported;
 use crate::session::PlanServices;
 
 /// Which kinds of rows beside inserts a stream holds.
@@ -130,18 +130,27 @@ impl PhysicalPlanner<'_> {
                 let inputs = vec![(input, Partitioner::Forward)];
                 Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
             }
-            RelNode::Window { input, window } => {
+            RelNode::Expand { input, projections } => {
                 let input = self.build(input, true)?;
-                if matches!(window.kind, WindowKind::Session { .. }) {
-                    let error = unsupported("SESSION without a GROUP BY on its windows", window.position);
-                    return Err(error.hint("GROUP BY window_start, window_end and the PARTITION BY columns"));
-                }
-                let spec = OperatorSpec::WindowAssign { window: self.window_spec(window) };
+                let spec = OperatorSpec::Expand { projections: projections.clone() };
                 let (changes, parallelism) = (input.changes, input.parallelism);
                 let inputs = vec![(input, Partitioner::Forward)];
                 Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
             }
-            RelNode::WindowAggregate { .. } => self.window_aggregate(rel, text),
+            RelNode::Window { input, window } => {
+                let input = self.build(input, true)?;
+                let spec = OperatorSpec::WindowAssign { window: self.window_spec(window) };
+                let (changes, parallelism, partitioner) = match window.kind {
+                    WindowKind::Session { .. } => {
+                        let (partitioner, parallelism) = keyed(window.partition.clone());
+                        (Changes::default(), parallelism, partitioner)
+                    }
+                    _ => (input.changes, input.parallelism, Partitioner::Forward),
+                };
+                let inputs = vec![(input, partitioner)];
+                Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
+            }
+            RelNode::WindowAggregate { .. } => self.window_aggregate(rel, update_before, text),
             RelNode::Aggregate { input, group, aggregates } => {
                 self.aggregate(rel, (input, group, aggregates), update_before, text)
             }
@@ -157,25 +166,24 @@ impl PhysicalPlanner<'_> {
         }
     }
 
-    fn window_aggregate(&self, rel: &Rel, text: String) -> Result<Phys> {
+    fn window_aggregate(&self, rel: &Rel, update_before: bool, text: String) -> Result<Phys> {
         let RelNode::WindowAggregate { input, window, group, aggregates, properties } = &rel.node else {
             return Err(Error::bug("not a window aggregation"));
         };
         let columns = rel.columns.clone();
-        let input = self.build(input, true)?;
-        if !input.changes.is_append() {
-            let error = unsupported("a window aggregation over an updating input", window.position);
-            return Err(error.detail(format!("its input is produced by {}", updating_node(&input))));
+        if !sessions::mergeable(rel) {
+            return self.build(&sessions::over_rows(rel)?, update_before);
         }
-        let mut window = self.window_spec(window);
-        if matches!(window.kind, WindowKind::Session { .. }) {
-            window.partition = group.clone();
+        let input = self.build(input, true)?;
+        if !input.changes.is_append() && matches!(window.kind, WindowKind::Session { .. }) {
+            return self.build(&sessions::over_rows(rel)?, update_before);
         }
         let spec = OperatorSpec::WindowAggregate {
-            window,
+            window: self.window_spec(window),
             group: group.clone(),
             aggregates: calls(aggregates, &input.columns),
             properties: properties.clone(),
+            input_mode: input.changes.mode(),
         };
         let (partitioner, parallelism) = keyed(group.clone());
         let inputs = vec![(input, partitioner)];
@@ -256,7 +264,9 @@ fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall>
 pub(crate) fn updating_node(phys: &Phys) -> &str {
     let passes_on = matches!(
         phys.kind,
-        PhysKind::Lookup(_) | PhysKind::Correlate(..) | PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Union)
+        PhysKind::Lookup(_)
+            | PhysKind::Correlate(..)
+            | PhysKind::Spec(OperatorSpec::Calc { .. } | OperatorSpec::Expand { .. } | OperatorSpec::Union)
     );
     match phys.inputs.iter().map(|(p, _)| p).find(|p| !p.changes.is_append()) {
         Some(input) if passes_on => updating_node(input),

@@ -104,10 +104,19 @@ impl Ranking<'_> {
             order: self.order.to_vec(),
             limit: self.limit?,
             with_rank: self.with_rank,
+            keep_last: self.limit == Some(1) && self.by_rowtime() == Some(true),
             window_end,
             processing_time: attached.proctime,
             zone: attached.zoned.then(|| self.zone.clone()),
         })
+    }
+
+    /// Whether the order is that of an event time alone, and then whether the latest row comes first.
+    fn by_rowtime(&self) -> Option<bool> {
+        match self.order {
+            [one] if self.input[one.column].time == Some(TimeAttribute::Rowtime) => Some(one.descending),
+            _ => None,
+        }
     }
 
     /// One row per key. By a time attribute alone it is Flink's deduplication: of equal times the last row wins when the last

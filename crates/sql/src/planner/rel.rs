@@ -127,6 +127,8 @@ pub(crate) enum RelNode {
     Values { rows: Vec<Vec<Expr>> },
     /// Filter, then project.
     Calc { input: Box<Rel>, filter: Option<Expr>, projection: Vec<Expr> },
+    /// Each row once per projection: what grouping sets come to.
+    Expand { input: Box<Rel>, projections: Vec<Vec<Expr>> },
     /// Window table function: appends start, end and time.
     Window { input: Box<Rel>, window: Window },
     /// Output: group columns, aggregates, properties.

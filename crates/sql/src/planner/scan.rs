@@ -23,6 +23,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<&Rel> {
     match &rel.node {
         RelNode::Scan { .. } | RelNode::Values { .. } => Vec::new(),
         RelNode::Calc { input, .. }
+        | RelNode::Expand { input, .. }
         | RelNode::Window { input, .. }
         | RelNode::WindowAggregate { input, .. }
         | RelNode::Aggregate { input, .. }
@@ -58,6 +59,7 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         RelNode::Calc { input, filter, projection } => {
             return calc(*boxed(input), filter, projection, own);
         }
+        RelNode::Expand { input, projections } => RelNode::Expand { input: boxed(input), projections },
         RelNode::Window { input, window } => RelNode::Window { input: boxed(input), window },
         RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
             RelNode::WindowAggregate { input: boxed(input), window, group, aggregates, properties }
