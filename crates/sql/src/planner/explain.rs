@@ -57,18 +57,11 @@ pub(crate) fn describe(rel: &Rel) -> String {
             }
         }
         RelNode::Expand { projections, .. } => {
-            let projects: Vec<String> =
-                projections.iter().map(|p| format!("{{{}}}", selected(p, &rel.columns, input))).collect();
-            format!("Expand(projects=[{}])", projects.join(", "))
+            let projects = projections.iter().map(|p| format!("{{{}}}", selected(p, &rel.columns, input)));
+            format!("Expand(projects=[{}])", projects.collect::<Vec<_>>().join(", "))
         }
         RelNode::Window { window, .. } => format!("WindowTableFunction(window=[{}])", window_text(window, input)),
-        RelNode::WindowAggregate { window, group, aggregates, properties, .. } => {
-            let groups = names(group, input);
-            let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
-            let properties = properties.iter().map(|p| property_name(*p).to_owned());
-            let select = aggregated(group, aggregates, input, properties);
-            format!("WindowAggregate({by}window=[{}], select=[{select}])", window_text(window, input))
-        }
+        RelNode::WindowAggregate { .. } => window_aggregate_text(rel, input),
         RelNode::Aggregate { group, aggregates, .. } => {
             let groups = names(group, input);
             let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
@@ -104,6 +97,17 @@ fn join_text(rel: &Rel) -> String {
     let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
     let name = if as_of.is_some() { "TemporalJoin" } else { "Join" };
     format!("{name}(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
+}
+
+fn window_aggregate_text(rel: &Rel, input: &[RelColumn]) -> String {
+    let RelNode::WindowAggregate { window, group, aggregates, properties, .. } = &rel.node else {
+        return String::new();
+    };
+    let groups = names(group, input);
+    let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
+    let properties = properties.iter().map(|p| property_name(*p).to_owned());
+    let select = aggregated(group, aggregates, input, properties);
+    format!("WindowAggregate({by}window=[{}], select=[{select}])", window_text(window, input))
 }
 
 fn lookup_text(rel: &Rel, input: &[RelColumn]) -> String {

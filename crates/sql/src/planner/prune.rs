@@ -122,19 +122,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
             let filter = filter.as_ref().map(|f| input.expr(f));
             Pruned { rel: calc(input.rel, filter, exprs, out), map }
         }
-        RelNode::Expand { input, projections } => {
-            let mut keep = needed.clone();
-            if keep.is_empty() {
-                keep.insert(columns.len() - 1);
-            }
-            let mut below = Needed::new();
-            projections.iter().for_each(|p| keep.iter().for_each(|&i| add_columns(&mut below, &p[i])));
-            let input = prune_to(*input, &below);
-            let projections = projections.iter().map(|p| keep.iter().map(|&i| input.expr(&p[i])).collect()).collect();
-            let map = kept(columns.len(), &keep);
-            let columns = keep.iter().map(|&i| columns[i].clone()).collect();
-            Pruned { rel: Rel { node: RelNode::Expand { input: Box::new(input.rel), projections }, columns }, map }
-        }
+        RelNode::Expand { input, projections } => prune_expand(*input, &projections, &columns, needed),
         RelNode::Union { inputs } => {
             let mut keep = needed.clone();
             if keep.is_empty() {
@@ -175,6 +163,20 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
         node @ RelNode::Match { .. } => prune_match(Rel { node, columns }, needed),
         node => prune_grouping(Rel { node, columns }, needed),
     }
+}
+
+fn prune_expand(input: Rel, projections: &[Vec<Expr>], columns: &[RelColumn], needed: &Needed) -> Pruned {
+    let mut keep = needed.clone();
+    if keep.is_empty() {
+        keep.insert(columns.len() - 1);
+    }
+    let mut below = Needed::new();
+    projections.iter().for_each(|p| keep.iter().for_each(|&i| add_columns(&mut below, &p[i])));
+    let input = prune_to(input, &below);
+    let projections = projections.iter().map(|p| keep.iter().map(|&i| input.expr(&p[i])).collect()).collect();
+    let map = kept(columns.len(), &keep);
+    let columns = keep.iter().map(|&i| columns[i].clone()).collect();
+    Pruned { rel: Rel { node: RelNode::Expand { input: Box::new(input.rel), projections }, columns }, map }
 }
 
 fn prune_scan(table: &Arc<Table>, fields: &[usize], columns: &[RelColumn], needed: &Needed) -> Pruned {
