@@ -30,13 +30,7 @@ pub(super) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
         RelNode::Join { left, right, kind, condition, as_of, .. } => {
             push_join((*left, *right), (kind, as_of), condition, columns, filters)
         }
-        RelNode::Expand { input, projections } => {
-            let same = |&i: &usize| projections.iter().all(|p| p[i] == projections[0][i]);
-            let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(same));
-            let down = down.iter().map(|f| f.replace_columns(&|i| projections[0][i].clone())).collect();
-            let node = RelNode::Expand { input: Box::new(push(*input, down)), projections };
-            above(Rel { node, columns }, up)
-        }
+        RelNode::Expand { input, projections } => push_expand(*input, projections, columns, filters),
         RelNode::Window { input, window } => {
             let width = input.columns.len();
             let (down, up) = split(filters, |used| used.iter().all(|&i| i < width));
@@ -96,6 +90,15 @@ fn push_match(node: RelNode, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel
     let down = down.iter().map(|f| over_keys(f, &spec.partition)).collect();
     let input = Box::new(push(*input, down));
     above(Rel { node: RelNode::Match { input, spec, position }, columns }, up)
+}
+
+/// Filters on what all projections pass on alike go below.
+fn push_expand(input: Rel, projections: Vec<Vec<Expr>>, columns: Vec<RelColumn>, filters: Vec<Expr>) -> Rel {
+    let same = |&i: &usize| projections.iter().all(|p| p[i] == projections[0][i]);
+    let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(same));
+    let down = down.iter().map(|f| f.replace_columns(&|i| projections[0][i].clone())).collect();
+    let node = RelNode::Expand { input: Box::new(push(input, down)), projections };
+    above(Rel { node, columns }, up)
 }
 
 /// A filter on the number bounds it; filters on the partition go below.

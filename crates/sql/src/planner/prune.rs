@@ -86,6 +86,11 @@ fn kept(width: usize, keep: &Needed) -> Vec<Option<usize>> {
         .collect()
 }
 
+/// The columns needed; this one when there are none, because rows are counted.
+fn or_one(needed: &Needed, column: usize) -> Needed {
+    if needed.is_empty() { Needed::from([column]) } else { needed.clone() }
+}
+
 fn add_columns(needed: &mut Needed, e: &Expr) {
     e.visit_columns(&mut |i| {
         needed.insert(i);
@@ -97,10 +102,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
     match rel.node {
         RelNode::Scan { table, fields } => prune_scan(&table, &fields, &columns, needed),
         RelNode::Values { rows } => {
-            let mut keep = needed.clone();
-            if keep.is_empty() {
-                keep.insert(0);
-            }
+            let keep = or_one(needed, 0);
             let map = kept(columns.len(), &keep);
             let rows = rows.into_iter().map(|r| keep.iter().map(|&i| r[i].clone()).collect()).collect();
             let columns = keep.iter().map(|&i| columns[i].clone()).collect();
@@ -124,10 +126,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
         }
         RelNode::Expand { input, projections } => prune_expand(*input, &projections, &columns, needed),
         RelNode::Union { inputs } => {
-            let mut keep = needed.clone();
-            if keep.is_empty() {
-                keep.insert(0);
-            }
+            let keep = or_one(needed, 0);
             let map = kept(columns.len(), &keep);
             let inputs = inputs.into_iter().map(|r| {
                 let p = prune_to(r, &keep);
@@ -166,10 +165,7 @@ fn prune_to(rel: Rel, needed: &Needed) -> Pruned {
 }
 
 fn prune_expand(input: Rel, projections: &[Vec<Expr>], columns: &[RelColumn], needed: &Needed) -> Pruned {
-    let mut keep = needed.clone();
-    if keep.is_empty() {
-        keep.insert(columns.len() - 1);
-    }
+    let keep = or_one(needed, columns.len() - 1);
     let mut below = Needed::new();
     projections.iter().for_each(|p| keep.iter().for_each(|&i| add_columns(&mut below, &p[i])));
     let input = prune_to(input, &below);
