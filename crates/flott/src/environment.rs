@@ -28,6 +28,8 @@ pub struct StreamExecutionEnvironment {
 
 struct Inner {
     graph: StreamGraph,
+    /// Nodes that an earlier job has run.
+    executed: usize,
     /// Options, and the tables SQL knows.
     session: Session,
     registry: Registry,
@@ -95,6 +97,7 @@ impl StreamExecutionEnvironment {
         registry.register(Arc::new(views.clone()));
         let inner = Inner {
             graph: StreamGraph::default(),
+            executed: 0,
             session: Session::new(Configuration::new()),
             registry,
             views,
@@ -195,11 +198,13 @@ impl StreamExecutionEnvironment {
         inner.registry.connector(name, &table.options)?.sink(&table, inner.session.config())
     }
 
-    /// Starts the job in this process.
+    /// Starts a job of what was built since the last one, in this process. A stream that an earlier job has read may be used again.
     pub fn execute_async(&self, job_name: &str) -> Result<JobClient> {
         let mut inner = self.lock();
-        inner.graph.name = Some(job_name.to_owned());
-        flott_launcher::submit(&inner.graph, inner.session.config(), &inner.environment)
+        let mut graph = inner.graph.since(inner.executed);
+        graph.name = Some(job_name.to_owned());
+        inner.executed = inner.graph.nodes.len();
+        flott_launcher::submit(&graph, inner.session.config(), &inner.environment)
     }
 
     /// Runs the job in this process to its end.

@@ -142,6 +142,26 @@ impl StreamGraph {
     pub fn outputs(&self, id: NodeId) -> Vec<&StreamEdge> {
         self.edges.iter().filter(|e| e.from == id).collect()
     }
+    /// The nodes from `first` on and what they read: what was added since an earlier part of the graph was run.
+    pub fn since(&self, first: usize) -> StreamGraph {
+        let mut needed: Vec<bool> = (0..self.nodes.len()).map(|i| i >= first).collect();
+        for i in (0..self.nodes.len()).rev().filter(|_| first > 0) {
+            if needed[i] {
+                self.inputs(NodeId(i)).iter().for_each(|e| needed[e.from.0] = true);
+            }
+        }
+        let mut places = vec![None; self.nodes.len()];
+        let mut part = StreamGraph { name: self.name.clone(), ..StreamGraph::default() };
+        for (i, node) in self.nodes.iter().enumerate().filter(|(i, _)| needed[*i]) {
+            places[i] = Some(part.add(node.clone()));
+        }
+        for edge in &self.edges {
+            if let (Some(from), Some(to)) = (places[edge.from.0], places[edge.to.0]) {
+                part.edges.push(StreamEdge { from, to, ..edge.clone() });
+            }
+        }
+        part
+    }
     /// Refuses graphs that cannot run: no source, no sink, an operator without input.
     pub fn validate(&self) -> Result<()> {
         let is_sink = |n: &StreamNode| matches!(n.kind, NodeKind::Sink(_));
