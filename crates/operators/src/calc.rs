@@ -71,7 +71,7 @@ mod tests {
             |filter| OperatorSpec::Calc { filter, projection: vec![ts.clone(), watermark.clone(), late.clone()] };
         let events = |spec: &OperatorSpec| {
             let one = |r| [rows(&input, &[r])];
-            let test = verify(spec, &[input.clone()], &output).input(0, one("+I[1970-01-01T00:00:05]"));
+            let test = verify(spec, std::slice::from_ref(&input), &output).input(0, one("+I[1970-01-01T00:00:05]"));
             let test = test.watermark(5_000).input(0, one("+I[1970-01-01T00:00:05]"));
             test.input(0, one("+I[1970-01-01T00:00:06]")).output().expect("runs")
         };

@@ -93,7 +93,7 @@ mod tests {
     fn rows_come_as_often_as_they_say() {
         let input = columns(&[("v", TypeKind::Int), ("n", TypeKind::BigInt)]);
         let output = columns(&[("v", TypeKind::Int)]);
-        let test = verify(&OperatorSpec::Repeat { count: 1 }, &[input.clone()], &output);
+        let test = verify(&OperatorSpec::Repeat { count: 1 }, std::slice::from_ref(&input), &output);
         test.input(0, [rows(&input, &["+I[1, 2]", "-U[1, 2]", "+U[1, 3]", "+I[2, 1]", "+I[3, 0]"])])
             .end()
             .expect(&["+I[1]", "+I[1]", "-U[1]", "-U[1]", "+U[1]", "+U[1]", "+U[1]", "+I[2]"]);
@@ -103,7 +103,7 @@ mod tests {
     fn many_copies_come_in_batches() {
         let input = columns(&[("v", TypeKind::Int), ("n", TypeKind::BigInt)]);
         let output = columns(&[("v", TypeKind::Int)]);
-        let test = verify(&OperatorSpec::Repeat { count: 1 }, &[input.clone()], &output);
+        let test = verify(&OperatorSpec::Repeat { count: 1 }, std::slice::from_ref(&input), &output);
         let out = test.input(0, [rows(&input, &["+I[1, 10000]"])]).end().output().expect("runs");
         assert_eq!(out.len(), 10_000);
     }

@@ -107,12 +107,11 @@ impl Lines {
 
 impl Show for Lines {
     fn batch(&mut self, batch: &ChangeBatch) -> Result<bool> {
-        let texts = if self.json { Vec::new() } else { cells(batch, &self.query) };
+        let mut texts = if self.json { Vec::new() } else { cells(batch, &self.query) }.into_iter();
         for i in 0..batch.num_rows() {
-            let line = if self.json {
-                json::row(batch.kind(i), &self.query.columns, batch.rows.columns(), i).to_string()
-            } else {
-                format!("{}[{}]", batch.kind(i).short(), texts[i].join(", "))
+            let line = match texts.next() {
+                Some(cells) => format!("{}[{}]", batch.kind(i).short(), cells.join(", ")),
+                None => json::row(batch.kind(i), &self.query.columns, batch.rows.columns(), i).to_string(),
             };
             if writeln!(self.out, "{line}").is_err() {
                 return Ok(false);

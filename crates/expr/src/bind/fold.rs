@@ -52,7 +52,7 @@ pub fn constant_fold(expr: &Expr) -> Expr {
         }
         ExprKind::Case { branches, otherwise } => match fold_case(expr, branches, otherwise.as_deref()) {
             Ok(kind) => kind,
-            Err(only) => return only,
+            Err(only) => return *only,
         },
     };
     let folded = Expr { kind: folded, data_type: expr.data_type.clone() };
@@ -84,7 +84,7 @@ fn fold_logic(function: &str, args: &[Expr]) -> Option<Expr> {
 }
 
 /// `Err`: the only branch that is left.
-fn fold_case(expr: &Expr, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -> Result<ExprKind, Expr> {
+fn fold_case(expr: &Expr, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -> Result<ExprKind, Box<Expr>> {
     let mut kept = Vec::new();
     let mut last = otherwise.map(constant_fold);
     for (condition, value) in branches {
@@ -100,7 +100,7 @@ fn fold_case(expr: &Expr, branches: &[(Expr, Expr)], otherwise: Option<&Expr>) -
     }
     if kept.is_empty() {
         let value = last.unwrap_or_else(|| Expr::literal(Literal::Null, expr.data_type.clone()));
-        return Err(Expr { kind: value.kind, data_type: expr.data_type.clone() });
+        return Err(Box::new(Expr { kind: value.kind, data_type: expr.data_type.clone() }));
     }
     Ok(ExprKind::Case { branches: kept, otherwise: last.map(Box::new) })
 }

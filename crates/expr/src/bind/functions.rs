@@ -212,6 +212,9 @@ static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
 /// Binds a function of the table.
 pub(super) fn bind(name: &str, args: Vec<Expr>) -> Result<Expr> {
     let Some(function) = FUNCTIONS.iter().find(|f| f.names.contains(&name)) else {
+        if json::WITH_CLAUSES.contains(&name) {
+            return Err(mismatch(name, &args, "what its clauses say, as in JSON_VALUE(j, '$.a')"));
+        }
         return Err(unknown(name));
     };
     let max = if function.repeats { usize::MAX } else { function.params.len() };

@@ -28,7 +28,7 @@ pub(super) fn kernel(function: &str, args: &[Expr], _out: &DataType) -> Result<O
                 ),
             }
         }
-        "TO_BASE64" => of_bytes(|b, out| base64(b, out)),
+        "TO_BASE64" => of_bytes(base64),
         "FROM_BASE64" => optional(|s, out| {
             let mut read = Vec::new();
             let known = from_base64(s.as_bytes(), &mut read);

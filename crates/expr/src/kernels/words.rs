@@ -37,7 +37,7 @@ pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Op
             }
         }
         "IS_ALPHA" => test(|s| !s.is_empty() && s.chars().all(char::is_alphabetic)),
-        "IS_DIGIT" => test(|s| !s.is_empty() && s.chars().all(|c| c.is_numeric() && c.to_digit(10).is_some())),
+        "IS_DIGIT" => test(|s| !s.is_empty() && s.chars().all(|c| c.is_ascii_digit())),
         "IS_DECIMAL" => test(|s| super::cast::parse::decimal(s, 38, 38).is_some()),
         _ => return Ok(None),
     }))

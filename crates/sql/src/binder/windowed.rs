@@ -10,6 +10,7 @@ use super::grouping::GroupBy;
 use crate::planner::rel::{Attached, Rel, RelColumn, RelNode, TimeAttribute, Window, used_columns};
 
 /// The parts of a window aggregation, or the relation back when it is none.
+#[allow(clippy::result_large_err, reason = "the relation goes one way or the other, once per query")]
 pub(super) fn windowed(rel: Rel, group: &GroupBy, results: &[GroupResult]) -> std::result::Result<Parts, Rel> {
     let column = |k: usize| match group.keys[k].kind {
         ExprKind::Column(i) if group.sets.iter().all(|s| s.contains(&k)) => Some(i),
