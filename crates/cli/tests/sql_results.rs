@@ -314,10 +314,15 @@ macro_rules! flink_files {
 }
 
 flink_files!(
+    aggregate_functions,
     aggregates,
     ddl,
     functions_conditional,
     functions_encoding,
+    functions_array,
+    functions_bitmap,
+    functions_json,
+    functions_map,
     functions_math,
     functions_nested,
     functions_regexp,
@@ -341,6 +346,7 @@ flink_files!(
     top_n,
     types_arithmetic,
     types_cast,
+    unnest,
     window_joins,
     window_tvf,
     windows,

@@ -2,6 +2,7 @@
 
 mod calc;
 mod casts;
+mod collections;
 mod functions;
 mod random;
 mod time;

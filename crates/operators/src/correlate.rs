@@ -1,6 +1,9 @@
 //! Correlate: a table function applied to each row, as in UNNEST and LATERAL TABLE(f(…)). Keeps no state; works through a batch in
 //! parts, so that what it holds is bounded by the rows that one part becomes.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};

@@ -1,6 +1,8 @@
 //! GroupAggregate: unbounded aggregation. Folds each batch to one change per touched group; emits nothing on its own.
 
 #[cfg(test)]
+mod collected_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -174,3 +174,27 @@ fn a_type_without_bytes_is_refused_by_name() {
     let e = codec(&columns).encode_keys(&wrong, 1, &mut KeyBatch::default()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Bug);
 }
+
+#[test]
+fn equal_maps_are_one_key_whatever_the_order_of_their_entries() {
+    use arrow_array::builder::{Int32Builder, MapBuilder, StringBuilder};
+    let mut builder = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+    for entries in [&[("b", Some(2)), ("a", None)][..], &[("a", None), ("b", Some(2))], &[]] {
+        for (k, v) in entries {
+            builder.keys().append_value(k);
+            builder.values().append_option(*v);
+        }
+        builder.append(true).unwrap();
+    }
+    builder.append(false).unwrap();
+    let maps: Vec<ArrayRef> = vec![Arc::new(builder.finish())];
+    let keys = encode(&maps);
+    assert_eq!(keys.key(0), keys.key(1));
+    assert_eq!(keys.key(3), [0]);
+    let back = codec(&maps).decode_keys(&keys).unwrap();
+    let expected = arrow_select::take::take(&maps[0], &arrow_array::UInt32Array::from(vec![1, 1, 2, 3]), None).unwrap();
+    assert_eq!(back[0].as_ref(), expected.as_ref());
+    for end in 0..keys.key(0).len() {
+        assert_eq!(codec(&maps).decode([&keys.key(0)[..end]]).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {end}");
+    }
+}

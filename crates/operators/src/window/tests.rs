@@ -354,3 +354,24 @@ fn window_table_functions_append_columns() {
             "+I[1970-01-01T00:00:05, 1970-01-01T00:00:05, 1970-01-01T00:00:15, 1970-01-01T00:00:14.999]",
         ]);
 }
+
+#[test]
+fn sessions_that_merge_put_their_values_together() {
+    let input = input();
+    let text = |f| call(f, Some(2), &input, TypeKind::STRING);
+    let spread = call(F::Deviation { root: false, sample: false }, Some(1), &input, BIG);
+    let calls = vec![text(F::FirstValue), text(F::LastValue), text(F::Min), text(F::Max), spread];
+    let types = [TypeKind::STRING, TypeKind::STRING, TypeKind::STRING, TypeKind::STRING, BIG];
+    let lines = [
+        line(1, "s5, s1, s1, s9, 10", 0, 25),
+        line(1, "s3, s3, s3, s3, 0", 100, 110),
+        line(2, "s2, s2, s2, s2, 0", 5, 15),
+    ];
+    let results = test(window(session(10)), calls, &types)
+        .input(0, [at(&[(1, 5, 0), (2, 2, 5)]), at(&[(1, 9, 15)])])
+        // Two sessions that a third row joins, and one of the same key beside them.
+        .input(0, [at(&[(1, 3, 100)]), at(&[(1, 1, 7)])])
+        .watermark(200_000)
+        .end();
+    expect(results, &lines);
+}
