@@ -51,9 +51,15 @@ fn test(kind: JoinKind) -> OperatorTest {
 #[test]
 fn every_row_becomes_as_many_rows_as_the_function_gives() {
     let batches = || [rows(&input(), &["[1, 2]", "[2, 0]", "[3, NULL]", "[4, 1]"])];
-    test(JoinKind::Inner).input(0, batches()).end().expect(&["[1, 1]", "[1, 2]", "[4, 1]"]);
-    test(JoinKind::Left).input(0, batches()).end().expect(&["[1, 1]", "[1, 2]", "[2, NULL]", "[3, NULL]", "[4, 1]"]);
-    test(JoinKind::Left).input(0, [rows(&input(), &["[2, 0]"])]).expect(&["[2, NULL]"]);
+    test(JoinKind::Inner).input(0, batches()).end().expect(&["+I[1, 1]", "+I[1, 2]", "+I[4, 1]"]);
+    test(JoinKind::Left).input(0, batches()).end().expect(&[
+        "+I[1, 1]",
+        "+I[1, 2]",
+        "+I[2, NULL]",
+        "+I[3, NULL]",
+        "+I[4, 1]",
+    ]);
+    test(JoinKind::Left).input(0, [rows(&input(), &["[2, 0]"])]).expect(&["+I[2, NULL]"]);
 }
 
 #[test]

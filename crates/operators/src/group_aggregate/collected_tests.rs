@@ -73,7 +73,10 @@ fn deviations_go_forwards_and_backwards() {
         rows(&input, &["+I[1, a, +, 1]", "+I[1, a, +, 9]", "+I[1, a, +, 5]", "+I[2, a, +, 4]"]),
         rows(&input, &["-D[1, a, +, 9]", "+I[1, a, +, NULL]"]),
     ];
-    test(calls(), ChangelogMode::Retract).input(0, batches).end().expect_net(&["+I[1, 4, 8, 2]", "+I[2, 0, NULL, 0]"]);
+    test(calls(), ChangelogMode::Retract)
+        .input(0, batches)
+        .end()
+        .expect_net(&["+I[1, 4.0, 8.0, 2.0]", "+I[2, 0.0, NULL, 0.0]"]);
 }
 
 #[test]
