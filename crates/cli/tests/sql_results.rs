@@ -274,9 +274,9 @@ fn check_flink(name: &str) {
     for (sql, flink) in cases {
         let straight = run(setup, sql, Mode::Straight);
         let maps = straight.lines().next().is_some_and(|l| l.contains("MAP<") || l.contains("MULTISET<"));
-        let same = straight == flink
-            || maps && ordered_maps(&straight) == ordered_maps(flink)
-            || (is_error(&straight) && is_error(flink));
+        // A MAP out of state has another order than one that was just read.
+        let equal = |a: &str, b: &str| a == b || maps && ordered_maps(a) == ordered_maps(b);
+        let same = equal(&straight, flink) || (is_error(&straight) && is_error(flink));
         if sql.contains(NOT_YET) {
             if !is_error(&straight) {
                 let _ = writeln!(wrong, "{sql}\n--- runs now\n{straight}\n--- Flink\n{flink}\n");
@@ -288,7 +288,7 @@ fn check_flink(name: &str) {
         }
         for (mode, name) in [(Mode::Killed, "killed and restored"), (Mode::Overtaken, "killed with rows in flight")] {
             let killed = run(setup, sql, mode);
-            if killed != straight {
+            if !equal(&killed, &straight) {
                 let _ = writeln!(wrong, "{sql}\n--- straight through\n{straight}\n--- {name}\n{killed}\n");
             }
         }
