@@ -255,8 +255,10 @@ impl CheckpointCoordinator {
         if self.phase != Phase::Running || self.subtasks.is_empty() {
             return;
         }
+        // It waits for those under way: completed first, it would subsume them and tell of failures that are none.
         if let Final::Due { at_ms } = self.final_checkpoint
             && now_ms >= at_ms
+            && self.pending.is_empty()
         {
             let id = self.trigger(now_ms, false, true, out);
             self.final_checkpoint = Final::Pending(id);
@@ -372,7 +374,7 @@ impl CheckpointCoordinator {
     fn wake(&mut self, renew: bool, out: &mut Actions) {
         let open = self.pending.values().filter(|p| matches!(p.stage, Stage::Capturing | Stage::Collecting));
         let retry = match self.final_checkpoint {
-            Final::Due { at_ms } => Some(at_ms),
+            Final::Due { at_ms } if self.pending.is_empty() => Some(at_ms),
             _ => None,
         };
         let wake_ms = open.map(|p| p.deadline_ms).chain(retry).chain(self.periodic_due_ms()).min();
