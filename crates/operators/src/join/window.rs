@@ -19,7 +19,7 @@ use super::chains::Chains;
 use super::store::{Info, Rows, Store, all, key_of};
 use super::{Builder, Source};
 use crate::emit::Pending;
-use crate::window::Tracker;
+use crate::window::{Tracker, fires_up_to};
 use crate::zone::{ZoneShift, session_zone};
 
 /// The operator. State: per side, by window end, the rows.
@@ -319,16 +319,11 @@ impl Operator for WindowJoin {
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
-        match event {
-            OperatorEvent::Watermark(watermark) if !self.processing_time => self.target = watermark.0,
-            OperatorEvent::ProcessingTime(now) if self.processing_time => self.target = now - 1,
-            OperatorEvent::EndOfData if self.processing_time => self.target = i64::MAX,
-            OperatorEvent::BeforeBarrier(_) => {
-                self.tracker.store(ctx);
-                return Ok(Progress::Done);
-            }
-            _ => return Ok(Progress::Done),
+        if let OperatorEvent::BeforeBarrier(_) = event {
+            self.tracker.store(ctx);
         }
+        let Some(target) = fires_up_to(event, self.processing_time) else { return Ok(Progress::Done) };
+        self.target = target;
         self.run(ctx)
     }
 

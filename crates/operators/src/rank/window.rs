@@ -17,7 +17,7 @@ use super::list::{Sequence, Top, load, merge};
 use super::{Sorter, opened};
 use crate::emit::Pending;
 use crate::keyed::{KeyedRows, Output};
-use crate::window::Tracker;
+use crate::window::{Tracker, fires_up_to};
 use crate::zone::ZoneShift;
 
 /// The operator. State, by window end: which partitions there are, and partition → sort key and sequence number → row.
@@ -230,17 +230,12 @@ impl Operator for WindowTopN {
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
-        match event {
-            OperatorEvent::Watermark(watermark) if !self.processing_time => self.target = watermark.0,
-            OperatorEvent::ProcessingTime(now) if self.processing_time => self.target = now - 1,
-            OperatorEvent::EndOfData if self.processing_time => self.target = i64::MAX,
-            OperatorEvent::BeforeBarrier(_) => {
-                self.tracker.store(ctx);
-                self.sequence.store(ctx);
-                return Ok(Progress::Done);
-            }
-            _ => return Ok(Progress::Done),
+        if let OperatorEvent::BeforeBarrier(_) = event {
+            self.tracker.store(ctx);
+            self.sequence.store(ctx);
         }
+        let Some(target) = fires_up_to(event, self.processing_time) else { return Ok(Progress::Done) };
+        self.target = target;
         self.run(ctx)
     }
 

@@ -27,7 +27,7 @@ use crate::group_aggregate::key_codec;
 use crate::source_transform::null_rowtime;
 use crate::zone::ZoneShift;
 
-pub(crate) use progress::Tracker;
+pub(crate) use progress::{Tracker, fires_up_to};
 use properties::Output;
 
 /// What sliced windows and sessions have in common.

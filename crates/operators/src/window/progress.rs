@@ -4,12 +4,23 @@
 use bytes::Bytes;
 use flott_core::error::{Error, Result};
 use flott_core::key_group::{KeyGroupRange, key_group_of, key_hash};
-use flott_core::operator::OperatorContext;
+use flott_core::operator::{OperatorContext, OperatorEvent};
 use flott_core::snapshot::Redistribution;
 
 use crate::zone::ZoneShift;
 
 const STATE: &str = "window-progress";
+
+/// Up to which instant an event makes windows fire; `None` when it makes none. Processing time has passed an instant only when
+/// the clock is behind it; at the end of data its windows fire too, so that a bounded job loses no rows.
+pub(crate) fn fires_up_to(event: OperatorEvent, processing_time: bool) -> Option<i64> {
+    match event {
+        OperatorEvent::Watermark(watermark) if !processing_time => Some(watermark.0),
+        OperatorEvent::ProcessingTime(now_ms) if processing_time => Some(now_ms - 1),
+        OperatorEvent::EndOfData if processing_time => Some(i64::MAX),
+        _ => None,
+    }
+}
 
 /// The progress of one subtask.
 pub(crate) struct Tracker {

@@ -16,7 +16,7 @@ use flott_core::state::{
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::{WindowProperty, WindowSpec};
 
-use super::progress::Tracker;
+use super::progress::{Tracker, fires_up_to};
 use super::properties::column;
 use super::session::SlotMap;
 use super::{row_times, time_column};
@@ -316,17 +316,11 @@ impl Operator for SessionAssign {
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
-        let processing_time = self.window.processing_time;
-        match event {
-            OperatorEvent::Watermark(watermark) if !processing_time => self.target = watermark.0,
-            OperatorEvent::ProcessingTime(now) if processing_time => self.target = now - 1,
-            OperatorEvent::EndOfData if processing_time => self.target = i64::MAX,
-            OperatorEvent::BeforeBarrier(_) => {
-                self.tracker.store(ctx);
-                return Ok(Progress::Done);
-            }
-            _ => return Ok(Progress::Done),
+        if let OperatorEvent::BeforeBarrier(_) = event {
+            self.tracker.store(ctx);
         }
+        let Some(target) = fires_up_to(event, self.window.processing_time) else { return Ok(Progress::Done) };
+        self.target = target;
         self.run(ctx)
     }
 

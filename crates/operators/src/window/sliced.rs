@@ -12,7 +12,7 @@ use flott_core::state::{KeyBatch, Slot, StateBackend};
 use hashbrown::HashTable;
 
 use super::grid::Grid;
-use super::progress::Tracker;
+use super::progress::{Tracker, fires_up_to};
 use super::properties::Rows;
 use super::{Common, row_times};
 use crate::aggregate::{AggregateState, GroupKey, Input, merge_image, signs};
@@ -376,17 +376,11 @@ impl Operator for SlicedAggregate {
     }
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
-        let processing_time = self.common.window.processing_time;
-        match event {
-            OperatorEvent::Watermark(watermark) if !processing_time => self.target = watermark.0,
-            OperatorEvent::ProcessingTime(now) if processing_time => self.target = now - 1,
-            OperatorEvent::EndOfData if processing_time => self.target = i64::MAX,
-            OperatorEvent::BeforeBarrier(_) => {
-                self.tracker.store(ctx);
-                return Ok(Progress::Done);
-            }
-            _ => return Ok(Progress::Done),
+        if let OperatorEvent::BeforeBarrier(_) = event {
+            self.tracker.store(ctx);
         }
+        let Some(target) = fires_up_to(event, self.common.window.processing_time) else { return Ok(Progress::Done) };
+        self.target = target;
         self.run(ctx)
     }
 
