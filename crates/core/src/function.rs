@@ -7,9 +7,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, UInt32Array};
+use arrow_array::ArrayRef;
 
 use crate::error::{Error, Position, Result};
+use crate::table_function::TableRows;
 use crate::types::{Column, DataType};
 
 /// What a scalar function makes of a call's argument types.
@@ -47,12 +48,8 @@ pub trait ScalarFunction: Send + Sync {
 pub trait TableFunction: Send + Sync {
     /// The types for a call with arguments of these types; an error says what it takes.
     fn bind(&self, args: &[DataType]) -> Result<TableSignature>;
-    /// The rows for `rows` rows: to which row each belongs, in order, and the columns.
-    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<(UInt32Array, Vec<ArrayRef>)>;
-    /// Whether equal arguments always give equal rows.
-    fn is_deterministic(&self) -> bool {
-        true
-    }
+    /// The rows for `rows` rows, with the bound columns. Equal arguments must give equal rows: a retraction calls it again.
+    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows>;
 }
 
 /// A function by its kind.

@@ -6,12 +6,12 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef, Int32Array, UInt32Array};
 use arrow_schema::DataType as Arrow;
-use flott_core::table_function::{TableFunction, TableRows};
+use flott_core::table_function::{BoundTableFunction, TableRows};
 use flott_core::types::{Column, DataType, TypeKind};
 use flott_core::{Error, Result};
 
 /// The function for a collection of this type and the columns it gives; a position (from 1) comes last `with_ordinality`.
-pub fn unnest(collection: &DataType, with_ordinality: bool) -> Result<(Vec<Column>, Arc<dyn TableFunction>)> {
+pub fn unnest(collection: &DataType, with_ordinality: bool) -> Result<(Vec<Column>, Arc<dyn BoundTableFunction>)> {
     let element = |item: &DataType| match &item.kind {
         TypeKind::Row(fields) => {
             let field = |(name, t): &(String, DataType)| {
@@ -43,7 +43,7 @@ struct Unnest {
     with_ordinality: bool,
 }
 
-impl TableFunction for Unnest {
+impl BoundTableFunction for Unnest {
     fn call(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows> {
         let [collection] = args else { return Err(Error::bug("UNNEST takes one argument")) };
         let (offsets, values): (&[i32], Vec<ArrayRef>) = match collection.data_type() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, BooleanArray, UInt32Array};
 use flott_core::error::{Error, Result};
 use flott_core::function::{Function, ScalarFunction, Signature, TableFunction, TableSignature};
+use flott_core::table_function::TableRows;
 use flott_core::types::DataType;
 
 use crate::environment::StreamExecutionEnvironment;
@@ -153,7 +154,7 @@ where
         Ok(TableSignature { args, columns: R::columns() })
     }
 
-    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<(UInt32Array, Vec<ArrayRef>)> {
+    fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows> {
         let mask = complete(args, &F::args(), rows);
         let whole: Vec<u32> = match &mask {
             Some(mask) => mask.values().set_indices().map(|i| i as u32).collect(),
@@ -166,7 +167,7 @@ where
             all.append(&mut made);
             Ok(())
         })?;
-        Ok((UInt32Array::from(owners), R::to_arrays(&all)))
+        Ok(TableRows { rows: UInt32Array::from(owners), columns: R::to_arrays(&all) })
     }
 }
 

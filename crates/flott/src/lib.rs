@@ -58,6 +58,7 @@ pub use flott_core::function::{Function, ScalarFunction, Signature, TableFunctio
 pub use flott_core::sink::Sink;
 pub use flott_core::source::Source;
 pub use flott_core::state::Ttl;
+pub use flott_core::table_function::TableRows;
 pub use flott_core::types::{Column, DataType, TypeKind};
 pub use flott_launcher::{Diagnosis, JobClient, JobStatus, Progress};
 pub use flott_macros::Record;

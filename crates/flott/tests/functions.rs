@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::{Array, Int64Array};
 use flott::{
-    ArrayRef, DataType, Error, Function, Result, ScalarFunction, Signature, StreamExecutionEnvironment, TypeKind,
-    function,
+    ArrayRef, Column, DataType, Error, Function, Result, ScalarFunction, Signature, StreamExecutionEnvironment,
+    TypeKind, function,
 };
 
 fn rows<T: flott::Record + Ord>(env: &StreamExecutionEnvironment, query: &str) -> Result<Vec<T>> {
@@ -135,4 +135,65 @@ fn a_function_over_columns_takes_any_number_of_arguments() {
     assert_eq!(error.code(), "function.result");
     assert!(env.drop_temporary_function("Total"));
     assert!(env.sql_query::<i64>("SELECT total(1)").is_err());
+}
+
+/// The words of a text, with their places.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, flott::Record)]
+struct Word {
+    word: String,
+    place: i32,
+}
+
+fn words(text: String) -> Vec<Word> {
+    (1..).zip(text.split(' ')).filter(|(_, w)| !w.is_empty()).map(|(place, w)| Word { word: w.into(), place }).collect()
+}
+
+#[test]
+fn table_functions_give_rows_in_sql() {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function("words", function::table(words));
+    let texts = "(VALUES (1, 'b a'), (2, ''), (3, CAST(NULL AS STRING)), (4, 'c')) AS t (id, text)";
+    let inner = format!("SELECT word, place FROM {texts}, LATERAL TABLE(words(text)) AS w");
+    let word = |word: &str, place| Word { word: word.into(), place };
+    assert_eq!(rows::<Word>(&env, &inner).expect("rows"), [word("a", 2), word("b", 1), word("c", 1)]);
+    let left =
+        format!("SELECT id FROM {texts} LEFT JOIN LATERAL TABLE(words(text)) AS w (x, n) ON TRUE WHERE x IS NULL");
+    assert_eq!(rows::<i32>(&env, &left).expect("rows"), [2, 3]);
+    let value = env.sql_query::<Word>("SELECT words('a b')").err().expect("no value");
+    assert!(value.to_string().contains("WORDS is a table function and gives rows"), "{value}");
+    let wrong = env.sql_query::<Word>("SELECT word, place FROM LATERAL TABLE(words(1)) AS w").err().expect("a type");
+    assert!(wrong.to_string().contains("argument 1 is of type INT"), "{wrong}");
+}
+
+/// Promises one row of BIGINT for each row.
+struct Promises(fn(usize) -> flott::TableRows);
+
+impl flott::TableFunction for Promises {
+    fn bind(&self, _: &[DataType]) -> Result<flott::TableSignature> {
+        let columns = vec![Column::new("n", TypeKind::BigInt.nullable())];
+        Ok(flott::TableSignature { args: vec![TypeKind::Int.nullable()], columns })
+    }
+    fn evaluate(&self, _: &[ArrayRef], rows: usize) -> Result<flott::TableRows> {
+        Ok((self.0)(rows))
+    }
+}
+
+#[test]
+fn what_a_table_function_gives_is_checked() {
+    let broken: [fn(usize) -> flott::TableRows; 4] = [
+        |rows| flott::TableRows { rows: vec![rows as u32].into(), columns: vec![Arc::new(Int64Array::from(vec![1]))] },
+        |_| flott::TableRows { rows: vec![1, 0].into(), columns: vec![Arc::new(Int64Array::from(vec![1, 2]))] },
+        |_| flott::TableRows { rows: vec![0].into(), columns: vec![Arc::new(Int64Array::from(vec![1, 2]))] },
+        |_| panic!("no rows today"),
+    ];
+    for (give, code) in
+        broken.into_iter().zip(["function.result", "function.result", "function.result", "function.panic"])
+    {
+        let env = StreamExecutionEnvironment::new();
+        env.create_temporary_function("broken", Function::Table(Arc::new(Promises(give))));
+        let query = "SELECT n FROM (VALUES (1), (2)) AS v (x), LATERAL TABLE(broken(x)) AS t";
+        let error = rows::<i64>(&env, query).expect_err("what it gives does not fit");
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains("function `BROKEN`"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use arrow_schema::SchemaRef;
 use flott_core::batch::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::{Column, arrow_schema};
 use flott_expr::{CompiledCalc, EvalContext};
 use flott_plan::spec::{CorrelateSpec, JoinKind};
@@ -25,7 +25,7 @@ const PART_ROWS: usize = 512;
 /// The operator.
 pub(crate) struct Correlate {
     spec: CorrelateSpec,
-    function: Arc<dyn TableFunction>,
+    function: Arc<dyn BoundTableFunction>,
     args: CompiledCalc,
     schema: SchemaRef,
     zone: chrono_tz::Tz,
@@ -38,7 +38,7 @@ impl Correlate {
     /// Compiles the arguments.
     pub(crate) fn new(
         spec: &CorrelateSpec,
-        function: &Arc<dyn TableFunction>,
+        function: &Arc<dyn BoundTableFunction>,
         input: &[Column],
         output: &[Column],
     ) -> Result<Self> {

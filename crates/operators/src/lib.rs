@@ -31,7 +31,7 @@ use flott_core::error::{Error, Result};
 use flott_core::lookup::LookupSource;
 use flott_core::operator::{Operator, OperatorFactory};
 use flott_core::sink::ChangelogMode;
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::Column;
 use flott_plan::OverOrder;
 use flott_plan::spec::{CorrelateSpec, LookupJoinSpec, OperatorSpec, SortKey};
@@ -143,7 +143,7 @@ pub fn lookup_join(
 /// The operator of a table function; `inputs` and `output` as for [`factory`].
 pub fn correlate(
     spec: &CorrelateSpec,
-    function: &Arc<dyn TableFunction>,
+    function: &Arc<dyn BoundTableFunction>,
     inputs: &[Vec<Column>],
     output: &[Column],
 ) -> Result<Box<dyn Operator>> {

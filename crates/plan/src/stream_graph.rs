@@ -7,7 +7,7 @@ use flott_core::lookup::LookupSource;
 use flott_core::operator::OperatorFactory;
 use flott_core::sink::Sink;
 use flott_core::source::{Source, SourceTransformFactory, WatermarkOptions};
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::Column;
 
 use crate::spec::{CorrelateSpec, LookupJoinSpec, OperatorSpec};
@@ -76,7 +76,7 @@ pub struct CorrelateNode {
     /// What is called with what, as data.
     pub spec: CorrelateSpec,
     /// The function: UNNEST, or one of the user.
-    pub function: Arc<dyn TableFunction>,
+    pub function: Arc<dyn BoundTableFunction>,
 }
 
 /// A source with what happens to its rows first.

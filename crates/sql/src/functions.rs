@@ -1,12 +1,15 @@
-//! Functions of the user in a session: by name, and found again while a statement is planned. Runs none.
+//! Functions of the user in a session: by name, and found again while a statement is planned; calls of table functions with their checks.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow_array::{Array, ArrayRef};
 use flott_core::error::Position;
-use flott_core::function::Function;
+use flott_core::function::{Function, TableFunction, call_user};
 use flott_core::registry::Registry;
-use flott_core::types::DataType;
+use flott_core::table_function::{BoundTableFunction, TableRows};
+use flott_core::types::{Column, DataType};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_implicit_cast};
 use flott_plan::{Expr, ExprKind, UserFunction};
@@ -104,6 +107,75 @@ pub(crate) fn bind_scalar(name: &str, args: &[Expr], at: Option<Position>) -> Op
             let error = Error::user("sql.function", format!("{name} is a table function and gives rows, not a value"));
             Some(Err(error.hint(format!("write FROM t, LATERAL TABLE({name}(…)) AS x"))))
         }
+    }
+}
+
+/// Binds a call of a table function of the user: its columns, and the arguments cast to what it takes.
+pub(crate) fn bind_table(
+    name: &str,
+    args: &mut Vec<Expr>,
+    at: Option<Position>,
+) -> Option<Result<(Vec<Column>, Arc<dyn BoundTableFunction>)>> {
+    let function = match current(name)? {
+        Function::Table(function) => function,
+        Function::Scalar(_) => {
+            let error = Error::user("sql.function", format!("{name} is a scalar function and gives a value, not rows"));
+            return Some(Err(error.hint(format!("write {name}(…) in SELECT or WHERE"))));
+        }
+    };
+    let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
+    let bound = function.bind(&types).map_err(|e| e.context(format_args!("function `{name}`")));
+    Some(bound.and_then(|signature| {
+        *args = cast_arguments(name, args, &signature.args)?;
+        let columns = signature.columns.clone();
+        let call = UserTable { name: name.to_owned(), function, columns: signature.columns, position: at };
+        let call: Arc<dyn BoundTableFunction> = Arc::new(call);
+        Ok((columns, call))
+    }))
+}
+
+/// A call of a table function of the user: what it gives is checked.
+struct UserTable {
+    name: String,
+    function: Arc<dyn TableFunction>,
+    columns: Vec<Column>,
+    position: Option<Position>,
+}
+
+impl std::fmt::Debug for UserTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserTable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl BoundTableFunction for UserTable {
+    fn call(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows> {
+        call_user(&self.name, self.position, || {
+            let made = self.function.evaluate(args, rows)?;
+            let owners = made.rows.values();
+            let in_order = made.rows.null_count() == 0 && owners.is_sorted();
+            if !in_order || owners.last().is_some_and(|last| *last as usize >= rows) {
+                let message =
+                    format!("it was called for {rows} rows, and its rows do not belong to these in their order");
+                return Err(Error::user("function.result", message));
+            }
+            let fits = |(array, column): (&ArrayRef, &Column)| {
+                *array.data_type() == column.data_type.kind.to_arrow() && array.len() == made.rows.len()
+            };
+            if made.columns.len() != self.columns.len() || !made.columns.iter().zip(&self.columns).all(fits) {
+                let wanted: Vec<String> = self.columns.iter().map(|c| c.data_type.to_string()).collect();
+                let found: Vec<String> =
+                    made.columns.iter().map(|a| format!("{} × {:?}", a.len(), a.data_type())).collect();
+                let message = format!(
+                    "it promised {} rows of ({}) and gave ({})",
+                    made.rows.len(),
+                    wanted.join(", "),
+                    found.join(", ")
+                );
+                return Err(Error::user("function.result", message));
+            }
+            Ok(made)
+        })
     }
 }
 

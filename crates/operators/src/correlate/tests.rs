@@ -7,7 +7,7 @@ use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef, Int32Array, UInt32Array};
 use flott_core::error::Result;
 use flott_core::operator::Operator;
-use flott_core::table_function::{TableFunction, TableRows};
+use flott_core::table_function::{BoundTableFunction, TableRows};
 use flott_core::types::{Column, TypeKind};
 use flott_plan::Expr;
 use flott_plan::spec::{CorrelateSpec, JoinKind};
@@ -20,7 +20,7 @@ use crate::test_support::{columns, rows};
 #[derive(Debug)]
 struct Series;
 
-impl TableFunction for Series {
+impl BoundTableFunction for Series {
     fn call(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows> {
         let n = args[0].as_primitive::<Int32Type>();
         let (mut from, mut values) = (Vec::new(), Vec::new());
@@ -42,7 +42,7 @@ fn test(kind: JoinKind) -> OperatorTest {
     let output = columns(&[("k", TypeKind::Int), ("i", TypeKind::Int)]);
     let arg = Expr::column(1, TypeKind::Int.nullable());
     let spec = CorrelateSpec { kind, args: vec![arg], left: vec![0], right: vec![0] };
-    let function: Arc<dyn TableFunction> = Arc::new(Series);
+    let function: Arc<dyn BoundTableFunction> = Arc::new(Series);
     let create =
         move || -> Result<Box<dyn Operator>> { Ok(Box::new(Correlate::new(&spec, &function, &input(), &output)?)) };
     verify_operator_factory(Arc::new(create)).keys(0, &[0])

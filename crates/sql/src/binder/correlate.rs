@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flott_core::error::Position;
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::Column;
 use flott_core::{Error, Result};
 use flott_expr::unnest;
@@ -19,6 +19,7 @@ use super::query::QueryBinder;
 use super::scope::Scope;
 use super::window::is_window_function;
 use crate::diag::{At, place, position, unsupported};
+use crate::functions;
 use crate::planner::rel::{Rel, RelColumn, RelNode, TableCall};
 
 /// A call of a table function in FROM.
@@ -85,8 +86,8 @@ impl QueryBinder<'_> {
             (Rel { node: RelNode::Values { rows: vec![vec![one]] }, columns }, Scope::default())
         });
         let mut binder = ExprBinder::new(&scope, "the arguments of a table function");
-        let args = call.args.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>>>()?;
-        let (columns, function) = self.table_function(call, &args).at(call.position)?;
+        let mut args = call.args.iter().map(|a| binder.bind(a)).collect::<Result<Vec<_>>>()?;
+        let (columns, function) = table_function(call, &mut args).at(call.position)?;
         let mut right: Vec<RelColumn> = columns.iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
         let names = call.alias.map_or(&[][..], |a| &a.columns);
         if !names.is_empty() && names.len() != right.len() {
@@ -105,20 +106,6 @@ impl QueryBinder<'_> {
         let call = TableCall { name: call.name.clone(), args, function };
         let node = RelNode::Correlate { input: Box::new(input), call, left, right, kind };
         Ok((Rel { node, columns: scope.columns.clone() }, scope))
-    }
-
-    /// The columns of a table function and the function itself.
-    fn table_function(
-        &self,
-        call: &TableCallSyntax<'_>,
-        args: &[Expr],
-    ) -> Result<(Vec<Column>, Arc<dyn TableFunction>)> {
-        match (call.name.as_str(), args) {
-            ("UNNEST", [collection]) => unnest(&collection.data_type, call.with_ordinality),
-            ("UNNEST", _) => Err(Error::user("sql.function", "UNNEST takes one collection")),
-            (name, _) => Err(Error::user("sql.function", format!("there is no table function {name}"))
-                .hint("there are UNNEST and the window functions TUMBLE, HOP, CUMULATE and SESSION")),
-        }
     }
 
     /// `CROSS JOIN`, `JOIN … ON` and `LEFT JOIN … ON TRUE` with a table function.
@@ -152,4 +139,21 @@ impl QueryBinder<'_> {
             _ => Ok((rel.filter(condition), scope)),
         }
     }
+}
+
+/// The columns of a table function and the function itself; arguments are cast to what it takes.
+fn table_function(
+    call: &TableCallSyntax<'_>,
+    args: &mut Vec<Expr>,
+) -> Result<(Vec<Column>, Arc<dyn BoundTableFunction>)> {
+    if call.name == "UNNEST" {
+        return match args.as_slice() {
+            [collection] => unnest(&collection.data_type, call.with_ordinality),
+            _ => Err(Error::user("sql.function", "UNNEST takes one collection")),
+        };
+    }
+    functions::bind_table(&call.name, args, call.position).unwrap_or_else(|| {
+        Err(Error::user("sql.function", format!("there is no table function {}", call.name))
+            .hint("there are UNNEST, those registered by the program, and the window functions TUMBLE, HOP, CUMULATE and SESSION"))
+    })
 }

@@ -7,7 +7,7 @@ use flott_core::config::{Configuration, keys, parse_duration_ms};
 use flott_core::registry::TableSpec;
 use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::{Boundedness, Source, WatermarkAlignment, WatermarkOptions};
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::{Column, TypeKind};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_deterministic};
@@ -203,7 +203,7 @@ impl<'a> GraphBuilder<'a> {
     fn correlate(
         &mut self,
         spec: &CorrelateSpec,
-        function: &Arc<dyn TableFunction>,
+        function: &Arc<dyn BoundTableFunction>,
         phys: &Phys,
     ) -> Result<(NodeId, bool)> {
         let Some((input, partitioner)) = phys.inputs.first() else { return Err(Error::bug("no input")) };

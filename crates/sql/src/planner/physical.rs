@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flott_core::config::{Configuration, keys};
 use flott_core::sink::ChangelogMode;
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::{Error, Result};
 use flott_plan::spec::{AggregateCall, CorrelateSpec, OperatorSpec, WindowKind, WindowSpec};
 use flott_plan::{Expr, Partitioner};
@@ -81,7 +81,7 @@ pub(crate) enum PhysKind {
     /// A lookup join, whose connector is asked for when the graph is built.
     Lookup(Box<LookupParts>),
     /// A table function.
-    Correlate(CorrelateSpec, Arc<dyn TableFunction>),
+    Correlate(CorrelateSpec, Arc<dyn BoundTableFunction>),
 }
 
 /// Builds operators with the session's options.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flott_core::error::Position;
-use flott_core::table_function::TableFunction;
+use flott_core::table_function::BoundTableFunction;
 use flott_core::types::{Column, DataType};
 use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
 use flott_plan::{Expr, ExprKind, MatchSpec, OverFrame, OverFunction};
@@ -115,7 +115,7 @@ pub(crate) struct TableCall {
     /// As in EXPLAIN.
     pub(crate) name: String,
     pub(crate) args: Vec<Expr>,
-    pub(crate) function: Arc<dyn TableFunction>,
+    pub(crate) function: Arc<dyn BoundTableFunction>,
 }
 
 /// Operations.
