@@ -4,6 +4,7 @@
 //! In the files of `tests/flink` the rows are those of Apache Flink (`cargo xtask flink-diff --record`) and are never rewritten here.
 
 mod support {
+    pub mod killed;
     pub mod staged;
     pub mod stepped;
 }
@@ -17,9 +18,10 @@ use std::time::Duration;
 use flott_core::config::Configuration;
 use flott_core::sink::Sink;
 use flott_core::{Error, Result};
-use flott_launcher::{Environment, JobClient, JobStatus, registry, source_transform, submit};
+use flott_launcher::{Environment, JobStatus, registry, source_transform, submit};
 use flott_plan::stream_graph::StreamGraph;
 use flott_sql::{PlanServices, Planned, QueryInfo, Session};
+use support::killed::kill_after;
 use support::staged::Staged;
 use support::stepped::stepped;
 
@@ -80,7 +82,7 @@ impl Pass {
         if self.mode != Mode::Straight {
             for (run, checkpoints) in KILLS.into_iter().enumerate() {
                 let client = submit(&stepped(graph, true), &parallelism(run)?, &Environment::default())?;
-                kill_after(client, checkpoints)?;
+                kill_after(client, checkpoints, TIMEOUT)?;
             }
         }
         let config = parallelism(KILLS.len())?;
@@ -144,26 +146,6 @@ impl Pass {
             }
         }
         Ok(())
-    }
-}
-
-/// Cancels the job once it has completed so many checkpoints: everything after the last of them is lost.
-fn kill_after(client: JobClient, checkpoints: u64) -> Result<()> {
-    let mut waited = Duration::ZERO;
-    while client.progress().checkpoints_completed < checkpoints {
-        let status = client.wait(Duration::from_millis(2));
-        waited += Duration::from_millis(2);
-        match status {
-            JobStatus::Failed(e) => return Err(e),
-            s if s.is_terminal() => return Err(Error::bug(format!("the job ended before it was killed: {s:?}"))),
-            _ if waited > TIMEOUT => return Err(Error::bug("no checkpoint completes")),
-            _ => {}
-        }
-    }
-    client.cancel();
-    match client.join() {
-        JobStatus::Canceled => Ok(()),
-        other => Err(Error::bug(format!("a cancelled job is {other:?}"))),
     }
 }
 

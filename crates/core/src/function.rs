@@ -52,6 +52,39 @@ pub trait TableFunction: Send + Sync {
     fn evaluate(&self, args: &[ArrayRef], rows: usize) -> Result<TableRows>;
 }
 
+/// A row that comes to an accumulator, or leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregateChange {
+    /// Which accumulator of the call.
+    pub accumulator: usize,
+    /// Which row of the arguments.
+    pub row: usize,
+    /// It comes; else it leaves again.
+    pub add: bool,
+}
+
+/// One value of many rows. Accumulators travel as bytes, which lie in state: their layout is the function's own, and should begin with
+/// its version. `None` stands for an accumulator to which nothing came yet.
+pub trait ColumnAggregate: Send + Sync {
+    /// The types for a call with arguments of these types; an error says what it takes. The result's type is nullable when an accumulator
+    /// may give NULL.
+    fn bind(&self, args: &[DataType]) -> Result<Signature>;
+    /// Whether rows can leave: what inputs that update, and frames of OVER that rows leave, need.
+    fn can_retract(&self) -> bool {
+        false
+    }
+    /// Whether two accumulators can become one: what lets sessions keep an accumulator instead of their rows.
+    fn can_merge(&self) -> bool {
+        false
+    }
+    /// Takes `changes` in their order into the accumulators. Arguments have the bound types.
+    fn fold(&self, accumulators: &mut [Option<Vec<u8>>], changes: &[AggregateChange], args: &[ArrayRef]) -> Result<()>;
+    /// Both accumulators in one; the rows of `first` came first. Called only when it can merge.
+    fn merge(&self, first: &[u8], second: &[u8]) -> Result<Vec<u8>>;
+    /// The result of each accumulator, with the bound type.
+    fn values(&self, accumulators: &[Option<&[u8]>]) -> Result<ArrayRef>;
+}
+
 /// A function by its kind.
 #[derive(Clone)]
 pub enum Function {
@@ -59,6 +92,8 @@ pub enum Function {
     Scalar(Arc<dyn ScalarFunction>),
     /// Any number of rows per row.
     Table(Arc<dyn TableFunction>),
+    /// One value of many rows.
+    Aggregate(Arc<dyn ColumnAggregate>),
 }
 
 impl std::fmt::Debug for Function {
@@ -66,6 +101,7 @@ impl std::fmt::Debug for Function {
         f.write_str(match self {
             Function::Scalar(_) => "scalar function",
             Function::Table(_) => "table function",
+            Function::Aggregate(_) => "aggregate function",
         })
     }
 }

@@ -10,6 +10,7 @@ use flott_core::function::{Function, ScalarFunction, Signature, TableFunction, T
 use flott_core::table_function::TableRows;
 use flott_core::types::DataType;
 
+pub use crate::aggregate::{Aggregate, Arguments, aggregate};
 use crate::environment::StreamExecutionEnvironment;
 use crate::record::{FieldType, Record};
 

@@ -35,6 +35,7 @@
 // The derive names `::flott`, also in this crate's own tests.
 extern crate self as flott;
 
+mod aggregate;
 mod environment;
 pub mod function;
 mod keyed;
@@ -54,7 +55,9 @@ pub use arrow_array::ArrayRef;
 pub use flott_core::batch::RowKind;
 pub use flott_core::config::{Configuration, Notice};
 pub use flott_core::error::{Error, ErrorKind, Result};
-pub use flott_core::function::{Function, ScalarFunction, Signature, TableFunction, TableSignature};
+pub use flott_core::function::{
+    AggregateChange, ColumnAggregate, Function, ScalarFunction, Signature, TableFunction, TableSignature,
+};
 pub use flott_core::sink::Sink;
 pub use flott_core::source::Source;
 pub use flott_core::state::Ttl;

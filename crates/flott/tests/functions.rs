@@ -197,3 +197,119 @@ fn what_a_table_function_gives_is_checked() {
         assert!(error.to_string().contains("function `BROKEN`"), "{error}");
     }
 }
+
+/// The longest text of a group and how often it came; keeps all texts, so that they can leave again.
+struct Longest;
+
+impl function::Aggregate for Longest {
+    type In = (String, Option<i64>);
+    type Acc = std::collections::BTreeMap<String, i64>;
+    type Out = Option<String>;
+    const RETRACTS: bool = true;
+    const MERGES: bool = true;
+    fn create_accumulator(&self) -> Self::Acc {
+        Self::Acc::new()
+    }
+    fn accumulate(&self, acc: &mut Self::Acc, (text, times): Self::In) -> Result<()> {
+        if text == "fails" {
+            return Err(Error::user("test.text", "this text fails"));
+        }
+        *acc.entry(text).or_default() += times.unwrap_or(1);
+        Ok(())
+    }
+    fn retract(&self, acc: &mut Self::Acc, (text, times): Self::In) -> Result<()> {
+        *acc.entry(text).or_default() -= times.unwrap_or(1);
+        acc.retain(|_, n| *n != 0);
+        Ok(())
+    }
+    fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) -> Result<()> {
+        other.into_iter().for_each(|(text, n)| *acc.entry(text).or_default() += n);
+        Ok(())
+    }
+    fn get_value(&self, acc: &Self::Acc) -> Result<Option<String>> {
+        Ok(acc.iter().max_by_key(|(text, n)| (text.len(), **n)).map(|(text, n)| format!("{text}×{n}")))
+    }
+}
+
+/// Counts rows and can do no more.
+struct Plain;
+
+impl function::Aggregate for Plain {
+    type In = (i64,);
+    type Acc = i64;
+    type Out = i64;
+    fn create_accumulator(&self) -> i64 {
+        0
+    }
+    fn accumulate(&self, acc: &mut i64, _: (i64,)) -> Result<()> {
+        *acc += 1;
+        Ok(())
+    }
+    fn get_value(&self, acc: &i64) -> Result<i64> {
+        Ok(*acc)
+    }
+}
+
+fn with_aggregates() -> StreamExecutionEnvironment {
+    let env = StreamExecutionEnvironment::new();
+    env.create_temporary_function("longest", function::aggregate(Longest));
+    env.create_temporary_function("plain", function::aggregate(Plain));
+    env
+}
+
+const TEXTS: &str = "(VALUES (1, 'a', 2), (1, 'bcd', 1), (2, 'x', CAST(NULL AS INT)), (1, 'bcd', 4), \
+                     (3, CAST(NULL AS STRING), 1), (2, 'x', 1)) AS t (id, text, n)";
+
+/// The last row of each `id` of an updating query.
+fn last(env: &StreamExecutionEnvironment, query: &str) -> Vec<(i32, String)> {
+    let changes = env.to_changelog_stream::<(i32, String)>(query).expect("a query");
+    let mut rows = std::collections::BTreeMap::new();
+    for flott::Change { kind, row } in changes.execute_and_collect("aggregates").expect("rows") {
+        match kind {
+            flott::RowKind::Insert | flott::RowKind::UpdateAfter => drop(rows.insert(row.0, row.1)),
+            flott::RowKind::Delete | flott::RowKind::UpdateBefore => drop(rows.remove(&row.0)),
+        }
+    }
+    rows.into_iter().collect()
+}
+
+#[test]
+fn aggregates_of_the_user_in_sql() {
+    let env = with_aggregates();
+    let row = |id, text: &str| (id, text.to_owned());
+    let grouped = format!("SELECT id AS f0, COALESCE(longest(text, n), '-') AS f1 FROM {TEXTS} GROUP BY id");
+    assert_eq!(last(&env, &grouped), [row(1, "bcd×5"), row(2, "x×2"), row(3, "-")]);
+}
+
+#[test]
+fn an_aggregate_is_refused_where_it_cannot_do_what_is_asked() {
+    let env = with_aggregates();
+    let refused = |query: &str| {
+        let error = env.to_changelog_stream::<i64>(query).err();
+        error.unwrap_or_else(|| panic!("{query} is planned")).to_string()
+    };
+    let twice = format!("SELECT plain(c) AS `value` FROM (SELECT id, COUNT(*) AS c FROM {TEXTS} GROUP BY id)");
+    let error = refused(&twice);
+    assert!(
+        error.contains("line 1, column 8: aggregate function `PLAIN` has no retract, and its input updates"),
+        "{error}"
+    );
+    let frame = format!(
+        "SELECT plain(id) OVER (ORDER BY pt ROWS 2 PRECEDING) AS `value` FROM (SELECT id, PROCTIME() AS pt FROM {TEXTS})"
+    );
+    assert!(refused(&frame).contains("`PLAIN` has no retract, and rows leave the frame of its OVER"));
+    assert!(refused("SELECT plain('x', 1) AS `value`").contains("function `PLAIN` takes 1 arguments, 2 are given"));
+    assert!(refused("SELECT plain(*) AS `value`").contains("this argument of PLAIN"));
+    let filter = format!("SELECT id AS `value` FROM {TEXTS} WHERE plain(id) > 1");
+    assert!(refused(&filter).contains("the aggregate PLAIN is not allowed in WHERE"));
+    let table = "SELECT 1 AS `value` FROM LATERAL TABLE(plain(1)) AS t";
+    assert!(refused(table).contains("PLAIN is an aggregate function and gives a value, not rows"));
+    // Frames without a bound only grow.
+    let grows =
+        "SELECT plain(id) OVER (ORDER BY pt) AS `value` FROM (SELECT id, PROCTIME() AS pt FROM (VALUES (1)) AS t (id))";
+    assert_eq!(rows::<i64>(&env, grows).expect("rows"), [1]);
+    let fails = "SELECT 1 AS f0, longest(text, 1) AS f1 FROM (VALUES ('fails')) AS t (text)";
+    let error = env.to_changelog_stream::<(i32, String)>(fails).expect("a query").execute_and_collect("fails");
+    let error = error.expect_err("the function fails").to_string();
+    assert!(error.contains("line 1, column 17") && error.contains("function `LONGEST`: this text fails"), "{error}");
+}

@@ -36,6 +36,7 @@ pub(crate) fn call(
     let arg_types: Vec<DataType> = arg.iter().map(|&a| input[a].data_type.clone()).collect();
     AggregateCall {
         function,
+        user: None,
         args: arg.into_iter().collect(),
         arg_types,
         distinct: false,

@@ -23,4 +23,4 @@ pub use spec::{
 pub use stream_graph::{
     CorrelateNode, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamEdge, StreamGraph, StreamNode,
 };
-pub use user::UserFunction;
+pub use user::{UserAggregate, UserFunction};

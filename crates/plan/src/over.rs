@@ -5,6 +5,7 @@ use flott_core::types::DataType;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{AggregateFunction, SortKey};
+use crate::user::UserAggregate;
 
 /// Functions over the rows before each row. Output: the input's columns, then one column per call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +33,8 @@ pub enum OverOrder {
     Rowtime(usize),
     /// Processing time: the order of coming.
     Proctime,
-    /// Another column: results of later rows are corrected when a row comes between. Unbounded frames only.
+    /// Another column, or any over an input that updates: results of later rows are corrected when a row comes between. Frames are
+    /// unbounded, or of ROWS.
     Column(SortKey),
 }
 
@@ -52,6 +54,10 @@ pub struct OverCall {
     pub function: OverFunction,
     /// Argument column; none for COUNT(*) and the functions that number rows.
     pub arg: Option<usize>,
+    /// Further argument columns, of an aggregate of the user.
+    pub more: Vec<usize>,
+    /// The aggregate of the user, for [`AggregateFunction::User`].
+    pub user: Option<UserAggregate>,
     /// DISTINCT.
     pub distinct: bool,
     /// Result type.

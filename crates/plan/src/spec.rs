@@ -9,6 +9,7 @@ pub use crate::joins::JoinKind;
 use crate::joins::{IntervalJoinSpec, RegularJoinSpec, TemporalJoinSpec, WindowJoinSpec};
 use crate::over::{OverSpec, TemporalSortSpec};
 use crate::pattern::MatchSpec;
+use crate::user::UserAggregate;
 
 /// An operator of a SQL plan. Column numbers refer to the input; for joins, left columns come first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,6 +233,8 @@ pub struct LookupMissRetry {
 pub struct AggregateCall {
     /// The function.
     pub function: AggregateFunction,
+    /// That of the user, for [`AggregateFunction::User`].
+    pub user: Option<UserAggregate>,
     /// Argument columns; none for COUNT(*).
     pub args: Vec<usize>,
     /// Types of the arguments.
@@ -300,6 +303,8 @@ pub enum AggregateFunction {
         /// …_CARDINALITY_AGG: the number of its members.
         cardinality: bool,
     },
+    /// One of the user: which, the call says.
+    User,
 }
 
 /// How the bitmaps of a group become one.
@@ -331,6 +336,7 @@ impl AggregateFunction {
             AggregateFunction::FirstValue => "FIRST_VALUE",
             AggregateFunction::LastValue => "LAST_VALUE",
             AggregateFunction::SingleValue => "SINGLE_VALUE",
+            AggregateFunction::User => "an aggregate of the user",
             AggregateFunction::ListAgg => "LISTAGG",
             AggregateFunction::ArrayAgg { .. } => "ARRAY_AGG",
             AggregateFunction::Collect => "COLLECT",

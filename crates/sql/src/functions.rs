@@ -12,7 +12,7 @@ use flott_core::table_function::{BoundTableFunction, TableRows};
 use flott_core::types::{Column, DataType};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_implicit_cast};
-use flott_plan::{Expr, ExprKind, UserFunction};
+use flott_plan::{Expr, ExprKind, UserAggregate, UserFunction};
 
 use crate::diag::{place, suggestion};
 use crate::parser::ast::CreateFunction;
@@ -107,7 +107,32 @@ pub(crate) fn bind_scalar(name: &str, args: &[Expr], at: Option<Position>) -> Op
             let error = Error::user("sql.function", format!("{name} is a table function and gives rows, not a value"));
             Some(Err(error.hint(format!("write FROM t, LATERAL TABLE({name}(…)) AS x"))))
         }
+        Function::Aggregate(_) => {
+            let error = Error::user("sql.function", format!("{name} is an aggregate function"));
+            Some(Err(error.hint("use it in a SELECT list or HAVING, beside GROUP BY or with OVER")))
+        }
     }
+}
+
+/// Whether the name is that of an aggregate of the user.
+pub(crate) fn is_aggregate(name: &str) -> bool {
+    matches!(current(name), Some(Function::Aggregate(_)))
+}
+
+/// Binds a call of an aggregate of the user: its arguments as it takes them, and its type.
+pub(crate) fn bind_aggregate(
+    name: &str,
+    args: &[Expr],
+    at: Option<Position>,
+) -> Result<(UserAggregate, Vec<Expr>, DataType)> {
+    let Some(Function::Aggregate(function)) = current(name) else {
+        return Err(Error::bug(format!("{name} is no aggregate of the user")));
+    };
+    let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
+    let bound = function.bind(&types).map_err(|e| e.context(format_args!("function `{name}`")));
+    let signature = bound.map_err(|e| place(e, at))?;
+    let args = cast_arguments(name, args, &signature.args).map_err(|e| place(e, at))?;
+    Ok((UserAggregate { name: name.to_owned(), function, position: at }, args, signature.result))
 }
 
 /// Binds a call of a table function of the user: its columns, and the arguments cast to what it takes.
@@ -121,6 +146,11 @@ pub(crate) fn bind_table(
         Function::Scalar(_) => {
             let error = Error::user("sql.function", format!("{name} is a scalar function and gives a value, not rows"));
             return Some(Err(error.hint(format!("write {name}(…) in SELECT or WHERE"))));
+        }
+        Function::Aggregate(_) => {
+            let error =
+                Error::user("sql.function", format!("{name} is an aggregate function and gives a value, not rows"));
+            return Some(Err(error.hint(format!("write SELECT {name}(…) FROM t GROUP BY k"))));
         }
     };
     let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();

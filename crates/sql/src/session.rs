@@ -112,6 +112,8 @@ struct Root {
     phys: Phys,
     partitioner: Partitioner,
     parallelism: Option<u32>,
+    /// What binding it had to say.
+    notices: Vec<String>,
 }
 
 impl Session {
@@ -240,13 +242,15 @@ impl Session {
         let planner = PhysicalPlanner { config: &self.config, services };
         match statement {
             Statement::Query(query) => {
-                let rel = QueryBinder::new(&self.catalog).query(query)?;
+                let mut binder = QueryBinder::new(&self.catalog);
+                let rel = binder.query(query)?;
                 let rel = self.relations(vec![rel]).pop().ok_or_else(|| Error::bug("a query vanished"))?;
                 let phys = planner.build(&rel, true)?;
                 let names: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
                 let label = format!("Sink(table=[*collect*], fields=[{}])", names.join(", "));
                 let parallelism = phys.parallelism;
-                Ok(vec![Root { label, phys, partitioner: Partitioner::Forward, parallelism }])
+                let (partitioner, notices) = (Partitioner::Forward, binder.notices);
+                Ok(vec![Root { label, phys, partitioner, parallelism, notices }])
             }
             Statement::Insert(i) => self.insert_roots(std::slice::from_ref(i), &planner, services),
             Statement::Inserts(inserts) => self.insert_roots(inserts, &planner, services),
@@ -260,14 +264,19 @@ impl Session {
         planner: &PhysicalPlanner<'_>,
         services: &PlanServices,
     ) -> Result<Vec<Root>> {
-        let mut rels = Vec::new();
+        let (mut rels, mut notices) = (Vec::new(), Vec::new());
         for i in inserts {
             let table = self.sink_table(i)?;
-            let rel = QueryBinder::new(&self.catalog).query(&i.query)?;
+            let mut binder = QueryBinder::new(&self.catalog);
+            let rel = binder.query(&i.query)?;
             rels.push(insert::fit(rel, &table, i)?);
+            notices.push(binder.notices);
         }
         let rels = self.relations(rels);
-        inserts.iter().zip(rels).map(|(i, rel)| self.insert_root(i, &rel, planner, services)).collect()
+        let root = |((i, rel), notices): ((&Insert, Rel), Vec<String>)| {
+            Ok(Root { notices, ..self.insert_root(i, &rel, planner, services)? })
+        };
+        inserts.iter().zip(rels).zip(notices).map(root).collect()
     }
 
     fn sink_table(&self, i: &Insert) -> Result<Arc<Table>> {
@@ -327,7 +336,7 @@ impl Session {
         };
         let names: Vec<&str> = phys.columns.iter().map(|c| c.name.as_str()).collect();
         let label = format!("Sink(table=[{}], fields=[{}])", table.path, names.join(", "));
-        Ok(Root { label, phys, partitioner, parallelism })
+        Ok(Root { label, phys, partitioner, parallelism, notices: Vec::new() })
     }
 
     fn query_job(
@@ -339,7 +348,7 @@ impl Session {
         let zone = PhysicalPlanner { config: &self.config, services }.zone();
         let mut builder = GraphBuilder::new(services, &self.config, zone.clone());
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
-        let mut warnings = Vec::new();
+        let mut warnings = root.notices;
         pattern::warnings(&root.phys, &mut warnings);
         let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode(), zone };
         let sink = collect(&info);
@@ -355,6 +364,7 @@ impl Session {
         let mut insert_tables = Vec::new();
         let mut warnings = Vec::new();
         for (i, root) in inserts.iter().zip(roots) {
+            warnings.extend(root.notices);
             pattern::warnings(&root.phys, &mut warnings);
             let table = self.sink_table(i)?;
             let sink = builder.table_sink(&table, &root.phys).map_err(|e| place(e, i.table.position))?;

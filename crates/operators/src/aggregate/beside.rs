@@ -37,6 +37,9 @@ pub(crate) fn update_beside(
                     values[g] = kind.fold(values[g].as_deref(), &changes)?.map(Arc::from);
                 }
             }
+            AccKind::User => {
+                super::user::fold(acc, columns, &rows, values)?;
+            }
             AccKind::Extreme { max, .. } => {
                 let column = Values::of(&columns[acc.args[0]])?;
                 rows.for_each(|i, g, _| {
@@ -64,6 +67,7 @@ pub(crate) fn merge_beside(layout: &Layout, first: &[Beside], second: &[Beside])
         let (a, b) = (first[v].as_deref(), second[v].as_deref());
         merged[v] = match (acc.kind, b) {
             (AccKind::Collected { kind, .. }, _) => kind.merge(a, b)?.map(Arc::from),
+            (AccKind::User, _) => super::user::merge(acc, a, b)?,
             (AccKind::Extreme { max, .. }, Some(new)) if better(max, new, a) => second[v].clone(),
             _ => first[v].clone(),
         };

@@ -39,10 +39,13 @@ fn column(layout: &Layout, out: &OutputSpec, images: &[u8], beside: &[Vec<Beside
     if let (AccKind::Collected { kind, .. }, Some(codec), Some(v)) = (acc.kind, &acc.codec, acc.beside) {
         return super::collect::column(out.function, kind, codec, &out.arrow, &beside[v]);
     }
+    if let (Some(user), Some(v)) = (&acc.user, acc.beside) {
+        return super::user::column(user, &out.arrow, &beside[v]);
+    }
     let average = out.function == AggregateFunction::Avg;
     let form = match acc.kind {
         AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => form,
-        AccKind::Count | AccKind::Moments | AccKind::Collected { .. } => Form::Int,
+        AccKind::Count | AccKind::Moments | AccKind::Collected { .. } | AccKind::User => Form::Int,
     };
     match form {
         Form::Int => {

@@ -9,6 +9,7 @@ use arrow_schema::DataType as Arrow;
 use flott_core::error::{Error, Result};
 use flott_core::keys::RowCodec;
 use flott_core::types::{DataType, TypeKind};
+use flott_plan::UserAggregate;
 use flott_plan::spec::{AggregateCall, AggregateFunction};
 
 use super::collected::Collected;
@@ -42,6 +43,8 @@ pub(crate) enum AccKind {
         /// How many arguments must not be NULL for a row to count.
         not_null: usize,
     },
+    /// Count, and the accumulator of a function of the user beside the row.
+    User,
 }
 
 /// Which rows an accumulator sees.
@@ -77,6 +80,8 @@ pub(crate) struct Accumulator {
     pub multiset: Option<usize>,
     /// Bytes of the arguments, for values kept beside the row.
     pub codec: Option<RowCodec>,
+    /// The function of [`AccKind::User`].
+    pub user: Option<UserAggregate>,
     /// Its part of the state's schema text.
     pub schema: String,
 }
@@ -137,7 +142,7 @@ impl Layout {
             beside: 0,
             multisets: 0,
         };
-        layout.accumulator(AccKind::Count, &[], 0, retracts, "rows");
+        layout.accumulator(AccKind::Count, (&[], None), 0, retracts, "rows");
         for call in calls {
             layout.add(call, retracts)?;
         }
@@ -161,7 +166,7 @@ impl Layout {
         let never_null = call.arg_types.iter().all(|t| !t.nullable);
         let args: &[usize] = if kind == AccKind::Count && never_null { &[] } else { &call.args };
         let arg_type = call.arg_types.iter().map(|t| t.kind.to_string()).collect::<Vec<_>>().join(",");
-        let acc = self.accumulator(kind, args, mask, retracts, &arg_type);
+        let acc = self.accumulator(kind, (args, call.user.as_ref()), mask, retracts, &arg_type);
         if matches!(kind, AccKind::Collected { .. }) {
             let field = |(i, t): (usize, &DataType)| Arc::new(t.to_field(&format!("argument {i}")));
             self.accumulators[acc].codec = Some(RowCodec::new(call.arg_types.iter().enumerate().map(field).collect())?);
@@ -188,13 +193,20 @@ impl Layout {
         MaskSpec::Distinct { set, filter }
     }
 
-    fn accumulator(&mut self, kind: AccKind, args: &[usize], mask: usize, retracts: bool, text: &str) -> usize {
-        let same = |a: &Accumulator| a.kind == kind && a.args == args && a.mask == mask;
+    fn accumulator(
+        &mut self,
+        kind: AccKind,
+        (args, user): (&[usize], Option<&UserAggregate>),
+        mask: usize,
+        retracts: bool,
+        text: &str,
+    ) -> usize {
+        let same = |a: &Accumulator| a.kind == kind && a.args == args && a.mask == mask && a.user.as_ref() == user;
         if let Some(i) = self.accumulators.iter().position(same) {
             return i;
         }
         let (mut beside, mut multiset) = (None, None);
-        if let AccKind::Collected { .. } = kind {
+        if let AccKind::Collected { .. } | AccKind::User = kind {
             beside = Some(self.beside);
             self.beside += 1;
         }
@@ -214,6 +226,7 @@ impl Layout {
             AccKind::Extreme { max, .. } => format!("count,{}:{text}", if max { "max" } else { "min" }),
             AccKind::Moments => format!("count,mean,squares:{text}"),
             AccKind::Collected { kind, .. } => format!("count,{kind:?}:{text}"),
+            AccKind::User => format!("count,user {}:{text}", user.map_or("", |u| u.name.as_str())),
         };
         let offset = self.width;
         self.width += kind.width();
@@ -225,6 +238,7 @@ impl Layout {
             beside,
             multiset,
             codec: None,
+            user: user.cloned(),
             schema,
         });
         self.accumulators.len() - 1
@@ -251,6 +265,8 @@ impl Accumulator {
     pub(crate) fn not_null(&self) -> &[usize] {
         match self.kind {
             AccKind::Collected { not_null, .. } => &self.args[..not_null.min(self.args.len())],
+            // What NULL means is the function's own business.
+            AccKind::User => &[],
             _ => &self.args,
         }
     }
@@ -260,7 +276,7 @@ impl AccKind {
     /// Bytes in the row.
     pub(crate) fn width(self) -> usize {
         match self {
-            AccKind::Count | AccKind::Collected { .. } => 8,
+            AccKind::Count | AccKind::Collected { .. } | AccKind::User => 8,
             AccKind::Moments => 24,
             AccKind::Sum { form, .. } | AccKind::Extreme { form, .. } => match form {
                 Form::Int | Form::Float => 16,
@@ -272,6 +288,9 @@ impl AccKind {
 }
 
 fn acc_kind(call: &AggregateCall, retracts: bool) -> Result<AccKind> {
+    if call.user.is_some() {
+        return Ok(AccKind::User);
+    }
     let Some(argument) = call.arg_types.first() else {
         return match call.function {
             AggregateFunction::Count => Ok(AccKind::Count),

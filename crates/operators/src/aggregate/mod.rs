@@ -12,6 +12,7 @@ mod layout;
 mod running;
 mod state;
 mod update;
+mod user;
 mod values;
 
 pub(crate) use beside::{merge_beside, update_beside};

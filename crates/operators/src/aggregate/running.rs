@@ -59,7 +59,7 @@ impl AggregateState {
     ) -> Result<()> {
         let (width, bytes) = (self.layout.width, acc.kind.width());
         let values = match acc.kind {
-            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Count | AccKind::Collected { .. } | AccKind::User => None,
             AccKind::Moments => Some(moments_of(&input.columns[acc.args[0]])?),
             _ => Some(Values::of(&input.columns[acc.args[0]])?),
         };
@@ -83,6 +83,9 @@ impl AggregateState {
                     let current = &mut self.beside_after[beside][g];
                     *current = kind.fold(current.as_deref(), &[change])?.map(Arc::from);
                 }
+            }
+            if let (AccKind::User, Some(beside)) = (acc.kind, acc.beside) {
+                super::user::fold(acc, input.columns, &rows, &mut self.beside_after[beside])?;
             }
             if let Some(group) = group {
                 let image = &self.groups.images[group * width + acc.offset..][..bytes];

@@ -173,7 +173,7 @@ impl AggregateState {
         let gids = std::mem::take(&mut self.groups.gids);
         let rows = RowsView { gids: &gids, signs: input.signs, selected: selected.as_ref(), part: None };
         let values = match acc.kind {
-            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Count | AccKind::Collected { .. } | AccKind::User => None,
             AccKind::Moments => Some(moments_of(&input.columns[acc.args[0]])?),
             _ => Some(Values::of(&input.columns[acc.args[0]])?),
         };
@@ -187,6 +187,10 @@ impl AggregateState {
             (AccKind::Collected { kind, .. }, _, _, Some(beside)) => {
                 update(&mut self.groups.images, width, acc, None, &rows);
                 self.collect(acc, kind, beside, &rows, input, state)
+            }
+            (AccKind::User, _, _, Some(beside)) => {
+                update(&mut self.groups.images, width, acc, None, &rows);
+                self.fold_user(acc, beside, &rows, input, state)
             }
             (AccKind::Extreme { max, .. }, Some(values), None, Some(beside)) => {
                 self.best_beside(acc, max, beside, values, &rows, input, state)
@@ -216,6 +220,21 @@ impl AggregateState {
             let current = &mut self.beside_after[beside][g];
             *current = kind.fold(current.as_deref(), &changes)?.map(Arc::from);
             self.extrema.store(beside, at, current, state)?;
+        }
+        Ok(())
+    }
+
+    fn fold_user(
+        &mut self,
+        acc: &Accumulator,
+        beside: usize,
+        rows: &RowsView<'_>,
+        input: &Input<'_>,
+        state: &mut dyn StateBackend,
+    ) -> Result<()> {
+        for g in super::user::fold(acc, input.columns, rows, &mut self.beside_after[beside])? {
+            let at = input.at(self.groups.first_rows[g] as usize);
+            self.extrema.store(beside, at, &self.beside_after[beside][g], state)?;
         }
         Ok(())
     }
@@ -372,7 +391,7 @@ pub(crate) fn update_images(
         let parts = [selected.cloned(), mask, present_rows(columns, acc.not_null())];
         let selected = parts.into_iter().flatten().reduce(|a, b| &a & &b);
         let values = match acc.kind {
-            AccKind::Count | AccKind::Collected { .. } => None,
+            AccKind::Count | AccKind::Collected { .. } | AccKind::User => None,
             AccKind::Moments => Some(moments_of(&columns[acc.args[0]])?),
             _ => Some(Values::of(&columns[acc.args[0]])?),
         };

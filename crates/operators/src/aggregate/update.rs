@@ -175,7 +175,7 @@ pub(crate) fn merge_image(layout: &Layout, target: &mut [u8], source: &[u8]) {
         let (target, source) = (&mut target[at..], &source[at..]);
         let (mine, theirs) = (read_i64(target, 0), read_i64(source, 0));
         match acc.kind {
-            AccKind::Count | AccKind::Collected { .. } => {}
+            AccKind::Count | AccKind::Collected { .. } | AccKind::User => {}
             AccKind::Moments => merge_moments(target, source),
             AccKind::Sum { form: Form::Decimal, .. } => {
                 write_i128(target, 8, add_decimal(read_i128(target, 8), read_i128(source, 8)));

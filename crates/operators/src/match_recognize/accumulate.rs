@@ -57,6 +57,7 @@ impl Aggregate {
     ) -> Result<Self> {
         let call = AggregateCall {
             function,
+            user: None,
             args: expr.iter().map(|_| 0).collect(),
             arg_types: expr.iter().map(|e| e.data_type.clone()).collect(),
             distinct: false,

@@ -93,8 +93,9 @@ impl Engine {
                     sources.push(Source::Aggregate(aggregates.len()));
                     aggregates.push(AggregateCall {
                         function,
-                        args: arg.into_iter().collect(),
-                        arg_types: arg.iter().map(|&a| input[a].data_type.clone()).collect(),
+                        user: call.user.clone(),
+                        args: arg.into_iter().chain(call.more.iter().copied()).collect(),
+                        arg_types: arg.iter().chain(&call.more).map(|&a| input[a].data_type.clone()).collect(),
                         distinct: call.distinct,
                         filter: None,
                         data_type: call.data_type.clone(),

@@ -55,12 +55,15 @@ impl OrderedOver {
     /// The operator of `spec`.
     pub(crate) fn new(spec: &OverSpec, input: &[Column], output: &[Column]) -> Result<Self> {
         let OverOrder::Column(key) = spec.order else { return Err(Error::bug("an OVER by a time")) };
+        if spec.frame.preceding.is_some() && !spec.frame.rows {
+            return Err(Error::bug("RANGE with a bound over a column that is no time"));
+        }
         let results = output[input.len()..].iter().map(|c| Arc::new(c.data_type.to_field(&c.name)) as Arc<Field>);
         let retracts = spec.input_mode != ChangelogMode::Append;
         Ok(OrderedOver {
             rows: KeyedRows::new(&spec.partition, input)?,
             sorter: Sorter::new(&[key], input)?,
-            engine: Engine::new(&spec.partition, &spec.calls, false, 0, input)?,
+            engine: Engine::new(&spec.partition, &spec.calls, spec.frame.preceding.is_some(), 0, input)?,
             results: RowCodec::new(results.collect())?,
             sequence: Sequence::default(),
             table: None,
@@ -108,10 +111,18 @@ impl OrderedOver {
             .map(|i| self.spec.frame.rows || entries.get(i + 1).is_none_or(|next| next.sort() != entries[i].sort()))
             .collect();
         let mut rows = Vec::with_capacity(entries.len());
+        // Of a frame of ROWS with a bound: how many rows it has room for.
+        let room = self.spec.frame.preceding.map(|n| usize::try_from(n).unwrap_or(usize::MAX).saturating_add(1));
         for (i, entry) in entries.into_iter().enumerate() {
             let row = lists.rows.len() as u32;
-            lists.events.push(row, 1, (i as u128).to_be_bytes(), &grouped.keys, grouped.first(gid));
-            lists.events.namespaces.push(namespace);
+            let mut event = |row: u32, sign: i64, place: usize| {
+                lists.events.push(row, sign, (place as u128).to_be_bytes(), &grouped.keys, grouped.first(gid));
+                lists.events.namespaces.push(namespace);
+            };
+            event(row, 1, i);
+            if let Some(out) = room.and_then(|room| i.checked_sub(room)) {
+                event(row - (i - out) as u32, -1, out);
+            }
             lists.point_of.push(lists.events.points.len() as u32);
             if ends[i] {
                 lists.events.point();

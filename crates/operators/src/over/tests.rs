@@ -28,7 +28,7 @@ fn call(function: OverFunction, arg: Option<usize>) -> OverCall {
         COUNT => TypeKind::BigInt.not_null(),
         _ => input()[arg.expect("only COUNT counts rows")].data_type.clone(),
     };
-    OverCall { function, arg, distinct: false, data_type }
+    OverCall { function, arg, more: Vec::new(), user: None, distinct: false, data_type }
 }
 
 fn over(spec: OverSpec) -> OperatorTest {
@@ -362,9 +362,10 @@ proptest! {
     fn frames_by_value_agree_with_the_model(
         ops in prop::collection::vec((0..2usize, 0..9i64, prop::option::of(0..64usize)), 1..25),
         by_rows: bool,
+        preceding in prop::option::of(0..4i64),
         size in 1..9usize,
     ) {
-        let frame = if by_rows { ROWS } else { RANGE };
+        let frame = if by_rows { OverFrame { rows: true, preceding } } else { RANGE };
         let (mut live, mut text): (Vec<(Row, String)>, Vec<String>) = (Vec::new(), Vec::new());
         for (n, (k, v, out)) in ops.into_iter().enumerate() {
             match out.filter(|_| !live.is_empty()) {

@@ -5,7 +5,7 @@ use flott_core::types::DataType;
 use flott_core::{Error, Result};
 use flott_expr::aggregate_type_of;
 use flott_plan::spec::{AggregateFunction, WindowKind, WindowProperty};
-use flott_plan::{Expr, ExprKind};
+use flott_plan::{Expr, ExprKind, UserAggregate};
 
 use super::grouping::{Expanded, GroupBy, expand, null_in_null_out};
 use super::over::OVER_BASE;
@@ -42,6 +42,8 @@ pub(crate) enum GroupResult {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BoundAggregate {
     pub(crate) function: AggregateFunction,
+    /// That of the user, whose type is known already.
+    pub(crate) user: Option<UserAggregate>,
     pub(crate) arg: Option<Expr>,
     /// Further arguments.
     pub(crate) more: Vec<Expr>,
@@ -62,6 +64,10 @@ impl Collector {
 
     /// An aggregate.
     pub(crate) fn aggregate(&mut self, mut aggregate: BoundAggregate) -> Result<Expr> {
+        if aggregate.user.is_some() {
+            let data_type = aggregate.data_type.clone();
+            return Ok(self.add(GroupResult::Aggregate(aggregate), data_type));
+        }
         let types: Vec<DataType> = aggregate.arg.iter().chain(&aggregate.more).map(|a| a.data_type.clone()).collect();
         let mut data_type = aggregate_type_of(aggregate.function, &types, self.grouped)?;
         // A filter may leave no row to a group.
@@ -197,7 +203,7 @@ fn build(parts: Parts, group: GroupBy, base: usize) -> Aggregated {
     let input = Box::new(input);
     let node = match window {
         Some(window) => RelNode::WindowAggregate { input, window, group: group_keys, aggregates, properties },
-        None => RelNode::Aggregate { input, group: group_keys, aggregates },
+        None => RelNode::Aggregate { input, group: group_keys, aggregates, ttl: None },
     };
     Aggregated { rel: Rel { node, columns }, group: group.keys, group_columns, results, base }
 }
@@ -293,6 +299,7 @@ impl PreProjection {
     fn aggregate(&mut self, a: &BoundAggregate) -> RelAggregate {
         RelAggregate {
             function: a.function,
+            user: a.user.clone(),
             arg: a.arg.as_ref().map(|e| self.column(e)),
             more: a.more.iter().map(|e| self.column(e)).collect(),
             distinct: a.distinct,

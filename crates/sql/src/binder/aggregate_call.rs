@@ -39,6 +39,9 @@ impl ExprBinder<'_> {
         at: Option<Position>,
     ) -> Result<BoundAggregate> {
         let name = function_name(f);
+        if function == AggregateFunction::User {
+            return self.user_aggregate(f, &name, at);
+        }
         let takes = || place(Error::user("sql.function", format!("{name} takes {}", form(function))), at);
         let list = arguments(f).ok_or_else(takes)?;
         let function = with_clauses(function, list, &name, at)?;
@@ -67,7 +70,42 @@ impl ExprBinder<'_> {
         }
         let mut args = fitted(function, args)?.into_iter();
         let (arg, more) = (args.next(), args.collect());
-        Ok(BoundAggregate { function, arg, more, distinct, filter, data_type: TypeKind::Null.nullable() })
+        let data_type = TypeKind::Null.nullable();
+        Ok(BoundAggregate { function, user: None, arg, more, distinct, filter, data_type })
+    }
+
+    /// An aggregate of the user.
+    fn user_aggregate(&mut self, f: &Function, name: &str, at: Option<Position>) -> Result<BoundAggregate> {
+        let place_before = std::mem::replace(&mut self.place, "the argument of an aggregate");
+        let args = self.user_arguments(f, name, at);
+        self.place = "FILTER";
+        let filter = f.filter.as_ref().map(|e| self.bind_condition(e)).transpose();
+        self.place = place_before;
+        let (user, args, data_type) = crate::functions::bind_aggregate(name, &args?, at)?;
+        let mut args = args.into_iter();
+        let (arg, more) = (args.next(), args.collect());
+        Ok(BoundAggregate {
+            function: AggregateFunction::User,
+            user: Some(user),
+            arg,
+            more,
+            distinct: is_distinct(f),
+            filter: filter?,
+            data_type,
+        })
+    }
+
+    /// The arguments of an aggregate of the user, as they are.
+    pub(super) fn user_arguments(&mut self, f: &Function, name: &str, at: Option<Position>) -> Result<Vec<Expr>> {
+        let list = arguments(f);
+        if list.is_some_and(|l| !l.clauses.is_empty()) {
+            return Err(unsupported(&format!("this form of {name}"), at));
+        }
+        let bind = |arg: &FunctionArg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => self.bind(e),
+            _ => Err(unsupported(&format!("this argument of {name}"), at).hint("write its arguments one by one")),
+        };
+        list.map_or(&[][..], |l| &l.args).iter().map(bind).collect()
     }
 
     fn aggregate_arguments(
@@ -95,6 +133,11 @@ impl ExprBinder<'_> {
         }
         Ok(args)
     }
+}
+
+/// Whether the call has DISTINCT.
+pub(super) fn is_distinct(f: &Function) -> bool {
+    arguments(f).is_some_and(|l| l.duplicate_treatment == Some(DuplicateTreatment::Distinct))
 }
 
 /// What stands behind the arguments: `ABSENT ON NULL`, `IGNORE NULLS`.

@@ -16,7 +16,7 @@ use super::scope::Scope;
 use crate::catalog::{CatalogObject, ColumnSource, Table};
 use crate::diag::{place, position, suggestion, unsupported};
 use crate::parser::ast::Path;
-use crate::planner::rel::{Rel, RelColumn, RelNode, TimeAttribute};
+use crate::planner::rel::{Rel, RelColumn, RelNode, SideTtl, TimeAttribute};
 
 /// A dotted name of sqlparser.
 pub(crate) fn path(name: &ObjectName) -> Path {
@@ -60,6 +60,7 @@ impl QueryBinder<'_> {
                 let view = view.clone();
                 let mut binder = self.nested_view(&view, path.position)?;
                 let rel = binder.query(&view.query).map_err(|e| e.context(format!("view `{}`", view.name)))?;
+                self.notices.append(&mut binder.notices);
                 if view.columns.is_empty() {
                     return Ok(rel);
                 }
@@ -90,7 +91,7 @@ impl QueryBinder<'_> {
             let next = self.table_with_joins(t)?;
             joined = Some(match joined {
                 None => next,
-                Some(left) => cross(left, next, JoinKind::Inner),
+                Some(left) => self.crossed(left, next, JoinKind::Inner),
             });
         }
         joined.ok_or_else(|| Error::bug("an empty FROM"))
@@ -131,7 +132,10 @@ impl QueryBinder<'_> {
         };
         let right = self.factor(&join.relation)?;
         let (left_width, right_width) = (left.1.len(), right.1.len());
-        let (mut rel, scope) = if swap { cross(right, left, kind) } else { cross(left, right, kind) };
+        let (mut rel, scope) = match swap {
+            true => self.crossed(right, left, kind),
+            false => self.crossed(left, right, kind),
+        };
         // Names are resolved over left columns, then right ones, also when the sides change places.
         let order: Vec<usize> = if swap {
             (right_width..right_width + left_width).chain(0..right_width).collect()
@@ -285,11 +289,22 @@ pub(super) fn cross(left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> 
     }
     let columns = scope.columns.clone();
     let (left, right) = (Box::new(left.0), Box::new(right.0));
-    let node = RelNode::Join { left, right, kind, keys: Vec::new(), condition: None, as_of: None };
+    let node =
+        RelNode::Join { left, right, kind, keys: Vec::new(), condition: None, as_of: None, ttl: SideTtl::default() };
     (Rel { node, columns }, scope)
 }
 
 impl QueryBinder<'_> {
+    /// The product, with what a STATE_TTL hint says of its sides.
+    fn crossed(&self, left: (Rel, Scope), right: (Rel, Scope), kind: JoinKind) -> (Rel, Scope) {
+        let hinted = SideTtl { left: self.hints.state_ttl(&left.1), right: self.hints.state_ttl(&right.1) };
+        let (mut rel, scope) = cross(left, right, kind);
+        if let RelNode::Join { ttl, .. } = &mut rel.node {
+            *ttl = hinted;
+        }
+        (rel, scope)
+    }
+
     /// The columns of a table or view.
     pub(crate) fn table_columns(&mut self, path: &Path) -> Result<Vec<RelColumn>> {
         Ok(self.table(path)?.columns)

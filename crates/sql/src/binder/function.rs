@@ -28,6 +28,7 @@ pub(crate) fn function_name(f: &Function) -> String {
 /// The aggregate of a name.
 pub(super) fn aggregate_function(name: &str) -> Option<AggregateFunction> {
     Some(match name {
+        _ if crate::functions::is_aggregate(name) => AggregateFunction::User,
         "COUNT" => AggregateFunction::Count,
         "SUM" => AggregateFunction::Sum,
         "AVG" => AggregateFunction::Avg,

@@ -160,6 +160,10 @@ impl ExprBinder<'_> {
             "MATCH_PROCTIME" => bind_call("PROCTIME", Vec::new()),
             "MATCH_ROWTIME" => self.match_rowtime(f),
             _ => match aggregate_function(name) {
+                Some(AggregateFunction::User) => {
+                    let error = unsupported(&format!("{name}, an aggregate of the user, in MATCH_RECOGNIZE"), at);
+                    Err(error.hint("aggregate the matches in a query around"))
+                }
                 Some(function) => self.pattern_aggregate(function, name, f, at),
                 None => return None,
             },

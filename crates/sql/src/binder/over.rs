@@ -5,12 +5,13 @@ use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
 use flott_expr::{aggregate_type, bind_cast, constant_fold};
 use flott_plan::spec::AggregateFunction;
-use flott_plan::{Expr, ExprKind, Literal, OverFrame, SortKey};
+use flott_plan::{Expr, ExprKind, Literal, OverFrame, SortKey, UserAggregate};
 use sqlparser::ast::{
-    DuplicateTreatment, Function, FunctionArg, FunctionArgExpr, Ident, NamedWindowDefinition, NamedWindowExpr, Spanned,
-    WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+    Function, FunctionArg, FunctionArgExpr, Ident, NamedWindowDefinition, NamedWindowExpr, Spanned, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 
+use super::aggregate_call::is_distinct;
 use super::expr::{ExprBinder, span_position};
 use super::function::{aggregate_function, arguments, function_name};
 use super::query::sort_key;
@@ -49,6 +50,8 @@ pub(crate) enum OverKind {
     /// RANK or DENSE_RANK.
     Rank(&'static str),
     Aggregate(AggregateFunction),
+    /// An aggregate of the user.
+    User,
     FirstValue,
     LastValue,
     Lag(u32),
@@ -59,6 +62,9 @@ pub(crate) enum OverKind {
 pub(crate) struct OverCall {
     pub(crate) kind: OverKind,
     pub(crate) arg: Option<Expr>,
+    /// Further arguments, of an aggregate of the user.
+    pub(crate) more: Vec<Expr>,
+    pub(crate) user: Option<UserAggregate>,
     /// What LAG gives before the first row.
     pub(crate) default: Option<Expr>,
     pub(crate) distinct: bool,
@@ -79,6 +85,8 @@ impl OverCall {
     fn same(&self, other: &OverCall) -> bool {
         self.kind == other.kind
             && self.arg == other.arg
+            && self.more == other.more
+            && self.user == other.user
             && self.default == other.default
             && self.distinct == other.distinct
             && self.window == other.window
@@ -91,7 +99,8 @@ impl OverCall {
             frame: self.window.frame,
         };
         let arg = self.arg.as_ref().map(&mut *f).transpose()?;
-        Ok(OverCall { arg, default: self.default.as_ref().map(&mut *f).transpose()?, window, ..self.clone() })
+        let more = self.more.iter().map(&mut *f).collect::<Result<_>>()?;
+        Ok(OverCall { arg, more, default: self.default.as_ref().map(&mut *f).transpose()?, window, ..self.clone() })
     }
 }
 
@@ -171,6 +180,7 @@ impl ExprBinder<'_> {
     ) -> Result<OverCall> {
         let spec = window_of(f, windows)?;
         let number = TypeKind::BigInt.not_null();
+        let (mut more, mut user) = (Vec::new(), None);
         let (kind, data_type, arg, default) = match (name, aggregate_function(name)) {
             ("ROW_NUMBER", _) => (OverKind::RowNumber, number, None, None),
             ("RANK", _) => (OverKind::Rank("RANK"), number, None, None),
@@ -180,6 +190,14 @@ impl ExprBinder<'_> {
                 let arg = self.one_argument(name, f, at)?;
                 let kind = if name == "FIRST_VALUE" { OverKind::FirstValue } else { OverKind::LastValue };
                 (kind, arg.data_type.clone(), Some(arg), None)
+            }
+            (_, Some(AggregateFunction::User)) => {
+                let args = self.user_arguments(f, name, at)?;
+                let (bound, args, data_type) = crate::functions::bind_aggregate(name, &args, at)?;
+                let mut args = args.into_iter();
+                let first = args.next();
+                (more, user) = (args.collect(), Some(bound));
+                (OverKind::User, data_type, first, None)
             }
             (_, Some(function)) if AGGREGATES.contains(&function) => {
                 let arg = match (function, arguments(f).map_or(&[][..], |l| &l.args)) {
@@ -196,8 +214,8 @@ impl ExprBinder<'_> {
         if matches!(kind, OverKind::RowNumber | OverKind::Rank(_)) && arguments(f).is_some_and(|l| !l.args.is_empty()) {
             return Err(place(Error::user("sql.function", format!("{name} takes no arguments")), at));
         }
-        let distinct = arguments(f).is_some_and(|l| l.duplicate_treatment == Some(DuplicateTreatment::Distinct));
-        let aggregates = matches!(kind, OverKind::Aggregate(_));
+        let distinct = is_distinct(f);
+        let aggregates = matches!(kind, OverKind::Aggregate(_) | OverKind::User);
         if distinct && !aggregates {
             return Err(unsupported(&format!("{name}(DISTINCT …)"), at));
         }
@@ -219,7 +237,8 @@ impl ExprBinder<'_> {
             return Err(place(error.hint("say which rows come first"), at));
         }
         let window = OverWindow { partition, order, frame };
-        Ok(OverCall { kind, arg, default, distinct: distinct && aggregates, data_type, window, position: at })
+        let distinct = distinct && aggregates;
+        Ok(OverCall { kind, arg, more, user, default, distinct, data_type, window, position: at })
     }
 
     fn one_argument(&mut self, name: &str, f: &Function, at: Option<Position>) -> Result<Expr> {

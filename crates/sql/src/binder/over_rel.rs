@@ -75,10 +75,12 @@ impl<'a> Below<'a> {
     }
     fn call(&mut self, call: &OverCall) -> RelOver {
         let arg = call.arg.as_ref().map(|e| self.column(e));
+        let more = call.more.iter().map(|e| self.column(e)).collect();
         let (function, name) = match call.kind {
             OverKind::RowNumber => (OverFunction::Aggregate(AggregateFunction::Count), "ROW_NUMBER"),
             OverKind::Rank(name) => (OverFunction::Aggregate(AggregateFunction::Count), name),
             OverKind::Aggregate(function) => (OverFunction::Aggregate(function), ""),
+            OverKind::User => (OverFunction::Aggregate(AggregateFunction::User), ""),
             OverKind::FirstValue => (OverFunction::FirstValue, "FIRST_VALUE"),
             OverKind::LastValue => (OverFunction::LastValue, "LAST_VALUE"),
             OverKind::Lag(offset) => {
@@ -86,6 +88,7 @@ impl<'a> Below<'a> {
                 (OverFunction::Lag { offset, default }, "LAG")
             }
         };
-        RelOver { function, name, arg, distinct: call.distinct, data_type: call.data_type.clone(), bounded: false }
+        let (user, data_type) = (call.user.clone(), call.data_type.clone());
+        RelOver { function, name, arg, more, user, distinct: call.distinct, data_type, bounded: false }
     }
 }

@@ -13,7 +13,7 @@ use super::aggregate::{Collector, aggregate};
 use super::expr::{ExprBinder, span_position};
 use super::from::rename;
 use super::grouping::GroupBy;
-use super::hints::LookupHint;
+use super::hints::Hints;
 use super::scope::Scope;
 use crate::catalog::{Catalog, Home, View};
 use crate::diag::{At, place, position, unsupported};
@@ -30,8 +30,10 @@ pub(crate) struct QueryBinder<'a> {
     /// WITH names in scope, innermost last.
     pub(crate) ctes: Vec<(String, Rel)>,
     depth: usize,
-    /// LOOKUP hints of the SELECT that is being bound, which no join has taken yet.
-    pub(super) lookup_hints: Vec<LookupHint>,
+    /// Hints of the SELECT that is being bound.
+    pub(super) hints: Hints,
+    /// What is to be said beside the plan.
+    pub(crate) notices: Vec<String>,
 }
 
 /// A SELECT with what ORDER BY needs: sort keys over `rel`, whose first `visible` columns are the result.
@@ -44,7 +46,8 @@ pub(super) struct Sorted {
 impl<'a> QueryBinder<'a> {
     /// A binder without WITH names.
     pub(crate) fn new(catalog: &'a Catalog) -> Self {
-        QueryBinder { catalog, home: catalog.home.clone(), ctes: Vec::new(), depth: 0, lookup_hints: Vec::new() }
+        let home = catalog.home.clone();
+        QueryBinder { catalog, home, ctes: Vec::new(), depth: 0, hints: Hints::default(), notices: Vec::new() }
     }
 
     /// A binder for the query of a view: it sees the catalog only.

@@ -7,7 +7,7 @@ use sqlparser::ast::Ident;
 
 use crate::diag::{place, position, suggestion};
 use crate::planner::prune::renumber;
-use crate::planner::rel::{Rel, RelColumn};
+use crate::planner::rel::{HintedTtl, Rel, RelColumn};
 
 /// Columns of the outer query, within a subquery: from this number on.
 pub(crate) const OUTER: usize = 1 << 40;
@@ -23,6 +23,8 @@ pub(crate) struct Scope {
     pub(crate) subqueries: Vec<(usize, usize)>,
     /// The scope of the query around this one, where its names may be used.
     pub(crate) outer: Option<Box<Scope>>,
+    /// What a STATE_TTL hint says of the only table of a FROM.
+    pub(crate) ttl: HintedTtl,
 }
 
 impl Scope {
@@ -110,9 +112,17 @@ impl Scope {
             let qualifiers: Vec<&str> = self.qualifiers.iter().flatten().map(String::as_str).collect();
             let mut names: Vec<&str> = qualifiers;
             names.dedup();
-            let error =
-                Error::user("sql.unknown-column", format!("there is no table or column `{}` here", first.value))
-                    .hint(suggestion(&first.value, &names, 12));
+            let error = Error::user(
+                "sql.unknown-column",
+                format!("there is no table or column `{}` here", first.value),
+            )
+            .hint(match names.is_empty() {
+                true => format!(
+                    "names of tables inside a subquery end with it: give the subquery an alias, or write `{}` alone",
+                    parts[1].value
+                ),
+                false => suggestion(&first.value, &names, 12),
+            });
             return Err(place(error, position(first.span)));
         }
         let i = self.find(first, &all, None)?;

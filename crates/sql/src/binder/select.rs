@@ -49,7 +49,7 @@ impl QueryBinder<'_> {
     pub(super) fn source_of(&mut self, select: &Select, outer: Option<&Scope>) -> Result<Source> {
         refuse_unsupported(select)?;
         let hints = self.read_hints(&select.optimizer_hints, position(select.span()))?;
-        let hints_around = std::mem::replace(&mut self.lookup_hints, hints);
+        let hints_around = std::mem::replace(&mut self.hints, hints);
         let (mut rel, mut scope) = if select.from.is_empty() {
             let zero = Expr::literal(Literal::Int(0), TypeKind::Int.not_null());
             let node = RelNode::Values { rows: vec![vec![zero.clone()]] };
@@ -57,13 +57,15 @@ impl QueryBinder<'_> {
         } else {
             self.from(&select.from)?
         };
-        self.refuse_unused()?;
-        self.lookup_hints = hints_around;
+        self.hints.refuse_unused(&scope)?;
+        scope.ttl = self.hints.state_ttl(&scope);
+        self.hints = hints_around;
         scope.outer = outer.cloned().map(|o| Box::new(Scope { outer: None, ..o }));
         let written = select.selection.as_ref().map(sql_conjuncts).unwrap_or_default();
         let (with_subqueries, plain): (Vec<&SqlExpr>, Vec<&SqlExpr>) =
             written.into_iter().partition(|e| has_subquery(e));
-        let bound = plain.iter().map(|e| ExprBinder::new(&scope, "WHERE").bind_condition(e));
+        let bind = |e: &&SqlExpr| ExprBinder::new(&scope, "WHERE").bind_condition(e);
+        let bound = plain.iter().map(|e| bind(e).map_err(|error| computed_here(error, select)));
         let (on, filters) = split_outer(bound.collect::<Result<Vec<_>>>()?);
         rel = settle(rel, filters.iter().cloned().flat_map(conjuncts).collect());
         scope.take_attributes(&rel);
@@ -173,6 +175,9 @@ impl QueryBinder<'_> {
         let extra = extra.into_iter().map(extra_item).chain(sorted);
         let qualify = qualify_item(scope, select, &items, Some(&mut collector), &mut over)?;
         let mut aggregated: Aggregated = aggregate(rel, collector)?;
+        if let RelNode::Aggregate { ttl, .. } = &mut aggregated.rel.node {
+            *ttl = scope.ttl;
+        }
         let visible = items.len();
         let names_of = scope.columns.clone();
         let mut exprs = Vec::new();
@@ -247,6 +252,20 @@ fn qualified(rel: Rel, select: &Select) -> Rel {
             rel.filter(condition).select(&(0..last).collect::<Vec<_>>())
         }
         None => rel,
+    }
+}
+
+/// A WHERE does not see what its own SELECT computes.
+fn computed_here(error: Error, select: &Select) -> Error {
+    let unknown = |name: &str| error.message() == format!("there is no column `{name}`");
+    let alias = select.projection.iter().find_map(|item| match item {
+        SelectItem::ExprWithAlias { alias, .. } if unknown(&alias.value) => Some(alias.value.clone()),
+        _ => None,
+    });
+    match alias.filter(|_| error.code() == "sql.unknown-column") {
+        Some(name) => error
+            .hint(format!("`{name}` is computed by this SELECT: filter it in a query around, SELECT * FROM (…) WHERE")),
+        None => error,
     }
 }
 

@@ -53,6 +53,7 @@ fn combine(left: Rel, right: Rel, (intersect, all): (bool, bool), at: Option<Pos
     let aggregates: Vec<RelAggregate> = [width, width + 1]
         .map(|arg| RelAggregate {
             function,
+            user: None,
             arg: Some(arg),
             more: Vec::new(),
             distinct: false,
@@ -63,7 +64,7 @@ fn combine(left: Rel, right: Rel, (intersect, all): (bool, bool), at: Option<Pos
     let mut columns: Vec<RelColumn> =
         both.columns[..width].iter().map(|c| RelColumn::new(&c.name, c.data_type.clone())).collect();
     columns.extend(["$left", "$right"].map(|n| RelColumn::new(n, data_type.clone())));
-    let node = RelNode::Aggregate { input: Box::new(both), group: (0..width).collect(), aggregates };
+    let node = RelNode::Aggregate { input: Box::new(both), group: (0..width).collect(), aggregates, ttl: None };
     let rel = Rel { node, columns };
     let side = |i: usize| Expr::column(width + i, data_type.clone());
     let visible: Vec<usize> = (0..width).collect();

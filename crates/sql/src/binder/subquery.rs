@@ -17,7 +17,7 @@ use crate::diag::{At, place, unsupported};
 use crate::planner::joins::attributes;
 use crate::planner::keys::upsert_keys;
 use crate::planner::prune::renumber;
-use crate::planner::rel::{Rel, RelColumn, RelNode, and_all, conjuncts, used_columns};
+use crate::planner::rel::{Rel, RelColumn, RelNode, SideTtl, and_all, conjuncts, used_columns};
 
 /// What a subquery is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -341,7 +341,7 @@ fn join(rel: Rel, sub: Subquery, kind: JoinKind) -> Rel {
     });
     let columns: Vec<RelColumn> = rel.columns.iter().cloned().chain(right).collect();
     let (left, right) = (Box::new(rel), Box::new(sub.rel));
-    let node = RelNode::Join { left, right, kind, keys: Vec::new(), condition, as_of: None };
+    let node = RelNode::Join { left, right, kind, keys: Vec::new(), condition, as_of: None, ttl: SideTtl::default() };
     attributes(Rel { node, columns }, &[])
 }
 

@@ -8,7 +8,7 @@ use flott_plan::{Expr, ExprKind, Literal, Partitioner};
 
 use super::over;
 use super::physical::Phys;
-use super::rel::{Rel, RelAggregate, RelColumn, RelNode, Window};
+use super::rel::{HintedTtl, Rel, RelAggregate, RelColumn, RelNode, Window};
 use super::scan::inputs;
 use crate::catalog::Table;
 
@@ -62,10 +62,11 @@ pub(crate) fn describe(rel: &Rel) -> String {
         }
         RelNode::Window { window, .. } => format!("WindowTableFunction(window=[{}])", window_text(window, input)),
         RelNode::WindowAggregate { .. } => window_aggregate_text(rel, input),
-        RelNode::Aggregate { group, aggregates, .. } => {
+        RelNode::Aggregate { group, aggregates, ttl, .. } => {
             let groups = names(group, input);
             let by = if groups.is_empty() { String::new() } else { format!("groupBy=[{groups}], ") };
-            format!("GroupAggregate({by}select=[{}])", aggregated(group, aggregates, input, std::iter::empty()))
+            let hint = ttl_text(&[("FROM", *ttl)]);
+            format!("GroupAggregate({by}select=[{}]{hint})", aggregated(group, aggregates, input, std::iter::empty()))
         }
         RelNode::Join { .. } => join_text(rel),
         RelNode::Repeat { count, .. } => format!("ReplicateRows(count=[{}])", input[*count].name),
@@ -83,7 +84,7 @@ pub(crate) fn describe(rel: &Rel) -> String {
 }
 
 fn join_text(rel: &Rel) -> String {
-    let RelNode::Join { left, right, kind, keys, condition, as_of } = &rel.node else { return String::new() };
+    let RelNode::Join { left, right, kind, keys, condition, as_of, ttl } = &rel.node else { return String::new() };
     let kind = kind.name();
     let both: Vec<RelColumn> = left.columns.iter().chain(&right.columns).cloned().collect();
     let mut parts: Vec<String> =
@@ -96,7 +97,17 @@ fn join_text(rel: &Rel) -> String {
     let on = if parts.is_empty() { "true".to_owned() } else { parts.join(" AND ") };
     let select: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
     let name = if as_of.is_some() { "TemporalJoin" } else { "Join" };
-    format!("{name}(joinType=[{kind}], where=[{on}], select=[{}])", select.join(", "))
+    let hint = ttl_text(&[("LEFT", ttl.left), ("RIGHT", ttl.right)]);
+    format!("{name}(joinType=[{kind}], where=[{on}], select=[{}]{hint})", select.join(", "))
+}
+
+/// What a STATE_TTL hint says, where there is one.
+fn ttl_text(hints: &[(&str, HintedTtl)]) -> String {
+    let given: Vec<String> = hints.iter().filter_map(|(k, ms)| ms.map(|ms| format!("{k}={ms} ms"))).collect();
+    match given.is_empty() {
+        true => String::new(),
+        false => format!(", stateTtlHints=[[[STATE_TTL options:{{{}}}]]]", given.join(", ")),
+    }
 }
 
 fn window_aggregate_text(rel: &Rel, input: &[RelColumn]) -> String {
@@ -197,7 +208,7 @@ fn aggregated(
 ) -> String {
     let mut parts: Vec<String> = group.iter().map(|&i| input[i].name.clone()).collect();
     for (i, a) in aggregates.iter().enumerate() {
-        let name = a.function.name();
+        let name = a.user.as_ref().map_or(a.function.name(), |u| u.name.as_str());
         let more = a.more.iter().map(|c| input[*c].name.as_str());
         let args: Vec<&str> = a.arg.iter().map(|c| input[*c].name.as_str()).chain(more).collect();
         let arg = if args.is_empty() { "*".to_owned() } else { args.join(", ") };

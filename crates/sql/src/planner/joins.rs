@@ -173,7 +173,7 @@ pub(crate) fn settle(rel: Rel, filters: Vec<Expr>) -> Rel {
             }
             Rel { node: RelNode::Calc { input: Box::new(input), filter, projection }, columns }
         }
-        RelNode::Join { left, right, kind, keys, condition, as_of } => {
+        RelNode::Join { left, right, kind, keys, condition, as_of, ttl } => {
             let width = left.columns.len();
             let used = |f: &Expr| used_columns([f]);
             let of_left = |f: &&Expr| used(f).iter().all(|&i| i < width);
@@ -189,7 +189,7 @@ pub(crate) fn settle(rel: Rel, filters: Vec<Expr>) -> Rel {
             let below: Vec<Expr> = on.iter().filter(of_right).map(shift).collect();
             let right = settle(*right, if kind == JoinKind::Full { Vec::new() } else { below });
             let (left, right) = (Box::new(left), Box::new(right));
-            let node = RelNode::Join { left, right, kind, keys, condition, as_of };
+            let node = RelNode::Join { left, right, kind, keys, condition, as_of, ttl };
             attributes(Rel { node, columns }, &on)
         }
         RelNode::LookupJoin { input, table, fields, kind, keys, condition, options, position } => {
@@ -254,7 +254,7 @@ struct Sides<'a> {
 impl PhysicalPlanner<'_> {
     /// A join by its kind.
     pub(super) fn join(&self, rel: &Rel) -> Result<Phys> {
-        let RelNode::Join { left: left_rel, right: right_rel, kind, keys, condition, as_of } = &rel.node else {
+        let RelNode::Join { left: left_rel, right: right_rel, kind, keys, condition, as_of, ttl } = &rel.node else {
             return Err(Error::bug("not a join"));
         };
         // Of versions only the new half of an update counts.
@@ -296,14 +296,15 @@ impl PhysicalPlanner<'_> {
             (left_result && (right_result || rowtime(&right_rel.columns[r])))
                 || (right_result && rowtime(&left_rel.columns[l]))
         });
-        if let Some(bounded) = bounded.filter(|_| append && *kind == JoinKind::Inner && self.ttl_ms().is_none()) {
+        let ttl = (self.hinted_ttl_ms(ttl.left), self.hinted_ttl_ms(ttl.right));
+        if let Some(bounded) = bounded.filter(|_| append && *kind == JoinKind::Inner && ttl == (None, None)) {
             let (left_result, right_result) = never_late(bounded.left_time, bounded.right_time);
             return Ok(interval_join(sides, bounded, (!right_result, !left_result)));
         }
-        Ok(self.regular_join(sides))
+        Ok(self.regular_join(sides, ttl))
     }
 
-    fn regular_join(&self, sides: Sides<'_>) -> Phys {
+    fn regular_join(&self, sides: Sides<'_>, ttl: (Option<i64>, Option<i64>)) -> Phys {
         let (l, r) = (sides.left.changes, sides.right.changes);
         let changes = match sides.join.kind {
             JoinKind::Inner => l.union(r),
@@ -313,8 +314,8 @@ impl PhysicalPlanner<'_> {
         let spec = RegularJoinSpec {
             left_mode: l.mode(),
             right_mode: r.mode(),
-            left_ttl_ms: self.ttl_ms(),
-            right_ttl_ms: self.ttl_ms(),
+            left_ttl_ms: ttl.0,
+            right_ttl_ms: ttl.1,
             join: sides.join.clone(),
         };
         let text = explain::describe(sides.rel);

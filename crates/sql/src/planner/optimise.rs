@@ -6,7 +6,7 @@ use flott_plan::{Expr, ExprKind, JoinKind, Literal};
 
 use super::lookup::{self, LookupJoin};
 use super::rank;
-use super::rel::{AsOf, Rel, RelColumn, RelNode, and_all, calc, conjuncts, used_columns};
+use super::rel::{AsOf, Rel, RelColumn, RelNode, SideTtl, and_all, calc, conjuncts, used_columns};
 
 /// The same relation, cheaper.
 pub(crate) fn optimise(rel: Rel) -> Rel {
@@ -27,8 +27,8 @@ pub(super) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let all = filter.into_iter().flat_map(conjuncts).chain(down).collect();
             fold_values(calc(push(*input, folded(all)), None, projection, columns))
         }
-        RelNode::Join { left, right, kind, condition, as_of, .. } => {
-            push_join((*left, *right), (kind, as_of), condition, columns, filters)
+        RelNode::Join { left, right, kind, condition, as_of, ttl, .. } => {
+            push_join((*left, *right), (kind, as_of, ttl), condition, columns, filters)
         }
         RelNode::Expand { input, projections } => push_expand(*input, projections, columns, filters),
         RelNode::Window { input, window } => {
@@ -37,11 +37,11 @@ pub(super) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
             let node = RelNode::Window { input: Box::new(push(*input, down)), window };
             above(Rel { node, columns }, up)
         }
-        RelNode::Aggregate { input, group, aggregates } => {
+        RelNode::Aggregate { input, group, aggregates, ttl } => {
             let keys = group.len();
             let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(|&i| i < keys));
             let down = down.iter().map(|f| over_keys(f, &group)).collect();
-            let node = RelNode::Aggregate { input: Box::new(push(*input, down)), group, aggregates };
+            let node = RelNode::Aggregate { input: Box::new(push(*input, down)), group, aggregates, ttl };
             above(Rel { node, columns }, up)
         }
         RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
@@ -232,7 +232,7 @@ impl Side {
 
 fn push_join(
     (left, right): (Rel, Rel),
-    (kind, as_of): (JoinKind, Option<AsOf>),
+    (kind, as_of, ttl): (JoinKind, Option<AsOf>, SideTtl),
     condition: Option<Expr>,
     columns: Vec<RelColumn>,
     filters: Vec<Expr>,
@@ -283,7 +283,7 @@ fn push_join(
     };
     let condition = and_all(rest.iter().map(moved));
     let joined = with_extra(&columns, (left_width, right_width), kind, (&left, &right));
-    let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition, as_of };
+    let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition, as_of, ttl };
     let mut rel = Rel { node, columns: joined };
     if rel.columns.len() != columns.len() {
         let right_start = left_width + extra.0;

@@ -1,12 +1,13 @@
 //! Functions with OVER: what a stream can answer, the operator, its line in EXPLAIN. Creates no connector.
 
+use flott_core::error::Position;
 use flott_core::sink::ChangelogMode;
 use flott_core::{Error, Result};
 use flott_plan::spec::{AggregateFunction, OperatorSpec};
 use flott_plan::{OverCall, OverFrame, OverFunction, OverOrder, OverSpec, SortKey};
 
 use super::explain;
-use super::physical::{Changes, Phys, PhysKind, PhysicalPlanner, keyed, updating_node};
+use super::physical::{self, Changes, Phys, PhysKind, PhysicalPlanner, keyed, updating_node};
 use super::rel::{Rel, RelColumn, RelNode, RelOver, TimeAttribute};
 use crate::diag::{place, unsupported};
 
@@ -20,17 +21,23 @@ impl PhysicalPlanner<'_> {
             let error = unsupported(&format!("a Top-N by {} on a stream", rank.name), *position);
             return Err(error.hint("number the rows with ROW_NUMBER; without a bound on it, the rank can be a column"));
         }
-        let order = one_order(order, *frame, &input.columns).map_err(|e| place(e, *position))?;
+        let keys = order.as_slice();
+        let order = one_order(keys, &input.columns).map_err(|e| place(e, *position))?;
         let input = self.build(input, true)?;
+        let order = match input.changes.is_append() {
+            true => appended(order, *frame, &input.columns).map_err(|e| place(e, *position))?,
+            false => corrected(order, keys, *frame, &input, *position)?,
+        };
         let by_time = !matches!(order, OverOrder::Column(_));
-        if by_time && !input.changes.is_append() {
-            let error = unsupported("OVER ordered by time over an updating input", *position);
-            let detail = format!("its input is produced by {}", updating_node(&input));
-            return Err(error.detail(detail).hint("order by a column that is no time attribute"));
+        if frame.preceding.is_some() {
+            let users = calls.iter().filter_map(|c| c.user.as_ref());
+            physical::refuse_leaving(users, "rows leave the frame of its OVER")?;
         }
         let call = |c: &RelOver| OverCall {
             function: c.function,
             arg: c.arg,
+            more: c.more.clone(),
+            user: c.user.clone(),
             distinct: c.distinct,
             data_type: c.data_type.clone(),
         };
@@ -67,6 +74,8 @@ impl PhysicalPlanner<'_> {
             function: OverFunction::Aggregate(AggregateFunction::Count),
             name: "ROW_NUMBER",
             arg: None,
+            more: Vec::new(),
+            user: None,
             distinct: false,
             data_type: number.data_type.clone(),
             bounded: false,
@@ -88,7 +97,7 @@ impl PhysicalPlanner<'_> {
 }
 
 /// The order of an OVER, as far as a stream can follow it.
-fn one_order(order: &[SortKey], frame: OverFrame, input: &[RelColumn]) -> Result<OverOrder> {
+fn one_order(order: &[SortKey], input: &[RelColumn]) -> Result<OverOrder> {
     let [key] = order else {
         return Err(Error::user("sql.over", "OVER on a stream is ordered by one column")
             .hint("order by the time attribute alone; a Top-N (ROW_NUMBER with a bound) takes several columns"));
@@ -100,12 +109,44 @@ fn one_order(order: &[SortKey], frame: OverFrame, input: &[RelColumn]) -> Result
     match input[key.column].time {
         Some(TimeAttribute::Rowtime) => Ok(OverOrder::Rowtime(key.column)),
         Some(TimeAttribute::Proctime) => Ok(OverOrder::Proctime),
-        None if frame.preceding.is_some() => {
+        None => Ok(OverOrder::Column(*key)),
+    }
+}
+
+/// The order over appended rows: a bound needs a time, as in Flink.
+fn appended(order: OverOrder, frame: OverFrame, input: &[RelColumn]) -> Result<OverOrder> {
+    match order {
+        OverOrder::Column(key) if frame.preceding.is_some() => {
             let column = &input[key.column];
             let text = format!("OVER with a bound needs an order by time, and `{}` is no time attribute", column.name);
             Err(Error::user("sql.over", text).hint("declare a WATERMARK for it, or use UNBOUNDED PRECEDING"))
         }
-        None => Ok(OverOrder::Column(*key)),
+        order => Ok(order),
+    }
+}
+
+/// The order over an input that updates: rows do not wait for their time, results are corrected when a row comes or goes. Corrections
+/// reach rows at and behind the time of the change only, so times stay true to the watermark.
+fn corrected(
+    order: OverOrder,
+    keys: &[SortKey],
+    frame: OverFrame,
+    input: &Phys,
+    at: Option<Position>,
+) -> Result<OverOrder> {
+    let refused = |what: &str, hint: &str| {
+        let detail = format!("its input is produced by {}", updating_node(input));
+        Err(unsupported(&format!("OVER {what} over an updating input"), at).detail(detail).hint(hint))
+    };
+    match (order, keys) {
+        (OverOrder::Proctime, _) => {
+            refused("ordered by processing time", "order by a column that is no processing time")
+        }
+        (OverOrder::Rowtime(_) | OverOrder::Column(_), _) if frame.preceding.is_some() && !frame.rows => {
+            refused("with RANGE and a bound", "use ROWS, or RANGE UNBOUNDED PRECEDING")
+        }
+        (OverOrder::Rowtime(_), [key]) => Ok(OverOrder::Column(*key)),
+        (other, _) => Ok(other),
     }
 }
 
@@ -128,12 +169,15 @@ pub(crate) fn describe(rel: &Rel, input: &[RelColumn]) -> String {
 }
 
 fn call_text(call: &RelOver, input: &[RelColumn]) -> String {
+    let user = call.user.as_ref().map(|u| u.name.as_str());
     let name = match call.function {
         _ if !call.name.is_empty() => call.name,
+        _ if user.is_some() => user.unwrap_or_default(),
         OverFunction::Aggregate(function) => function.name(),
         _ => "",
     };
-    let arg = call.arg.map(|a| input[a].name.as_str());
+    let args: Vec<&str> = call.arg.iter().chain(&call.more).map(|a| input[*a].name.as_str()).collect();
+    let arg = (!args.is_empty()).then(|| args.join(", "));
     let distinct = if call.distinct { "DISTINCT " } else { "" };
     match call.function {
         OverFunction::Lag { offset, default } => {
@@ -141,6 +185,6 @@ fn call_text(call: &RelOver, input: &[RelColumn]) -> String {
             format!("LAG({}, {offset}{default})", arg.unwrap_or_default())
         }
         _ if arg.is_none() && !call.name.is_empty() => format!("{name}()"),
-        _ => format!("{name}({distinct}{})", arg.unwrap_or("*")),
+        _ => format!("{name}({distinct}{})", arg.as_deref().unwrap_or("*")),
     }
 }

@@ -7,13 +7,14 @@ use flott_core::sink::ChangelogMode;
 use flott_core::table_function::BoundTableFunction;
 use flott_core::{Error, Result};
 use flott_plan::spec::{AggregateCall, CorrelateSpec, OperatorSpec, WindowKind, WindowSpec};
-use flott_plan::{Expr, Partitioner};
+use flott_plan::{Expr, Partitioner, UserAggregate};
 
 use super::explain;
 use super::keyed::LookupParts;
-use super::rel::{Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window};
+use super::rel::{HintedTtl, Rel, RelAggregate, RelColumn, RelNode, TimeAttribute, Window};
 use super::sessions;
 use crate::catalog::Table;
+use crate::diag::place;
 use crate::session::PlanServices;
 
 /// Which kinds of rows beside inserts a stream holds.
@@ -97,6 +98,11 @@ impl PhysicalPlanner<'_> {
         self.config.duration_ms(keys::STATE_TTL).filter(|ms| *ms > 0)
     }
 
+    /// The same under a hint, whose 0 means for ever.
+    pub(super) fn hinted_ttl_ms(&self, hint: HintedTtl) -> Option<i64> {
+        hint.map_or_else(|| self.ttl_ms(), |ms| Some(ms).filter(|ms| *ms > 0))
+    }
+
     /// The session's zone.
     pub(crate) fn zone(&self) -> String {
         self.config.string(keys::LOCAL_TIME_ZONE).unwrap_or_else(|| "default".to_owned())
@@ -151,8 +157,8 @@ impl PhysicalPlanner<'_> {
                 Ok(Phys { kind: PhysKind::Spec(spec), inputs, columns, changes, parallelism, text })
             }
             RelNode::WindowAggregate { .. } => self.window_aggregate(rel, update_before, text),
-            RelNode::Aggregate { input, group, aggregates } => {
-                self.aggregate(rel, (input, group, aggregates), update_before, text)
+            RelNode::Aggregate { input, group, aggregates, ttl } => {
+                self.aggregate(rel, (input, group, aggregates, *ttl), update_before, text)
             }
             RelNode::Join { .. } => self.join(rel),
             RelNode::Repeat { input, count } => {
@@ -178,6 +184,9 @@ impl PhysicalPlanner<'_> {
         if !input.changes.is_append() && matches!(window.kind, WindowKind::Session { .. }) {
             return self.build(&sessions::over_rows(rel)?, update_before);
         }
+        if !input.changes.is_append() {
+            refuse_leaving(aggregates.iter().filter_map(|a| a.user.as_ref()), "its input updates")?;
+        }
         let spec = OperatorSpec::WindowAggregate {
             window: self.window_spec(window),
             group: group.clone(),
@@ -193,19 +202,22 @@ impl PhysicalPlanner<'_> {
     fn aggregate(
         &self,
         rel: &Rel,
-        (input, group, aggregates): (&Rel, &[usize], &[RelAggregate]),
+        (input, group, aggregates, ttl): (&Rel, &[usize], &[RelAggregate], HintedTtl),
         update_before: bool,
         text: String,
     ) -> Result<Phys> {
         let columns = rel.columns.clone();
         let input = self.build(input, true)?;
         let retracting = !input.changes.is_append();
+        if retracting {
+            refuse_leaving(aggregates.iter().filter_map(|a| a.user.as_ref()), "its input updates")?;
+        }
         let spec = OperatorSpec::GroupAggregate {
             group: group.to_vec(),
             aggregates: calls(aggregates, &input.columns),
             input_mode: input.changes.mode(),
             update_before,
-            ttl_ms: self.ttl_ms(),
+            ttl_ms: self.hinted_ttl_ms(ttl),
         };
         let changes = Changes { update_before, update_after: true, delete: retracting };
         let (partitioner, parallelism) = keyed(group.to_vec());
@@ -250,6 +262,7 @@ pub(super) fn keyed(keys: Vec<usize>) -> (Partitioner, Option<u32>) {
 fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall> {
     let call = |(i, a): (usize, &RelAggregate)| AggregateCall {
         function: a.function,
+        user: a.user.clone(),
         args: a.arg.iter().chain(&a.more).copied().collect(),
         arg_types: a.arg.iter().chain(&a.more).map(|&c| input[c].data_type.clone()).collect(),
         distinct: a.distinct,
@@ -258,6 +271,17 @@ fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall>
         name: format!("EXPR${i}"),
     };
     aggregates.iter().enumerate().map(call).collect()
+}
+
+/// Aggregates of the user whose rows leave again must know how.
+pub(super) fn refuse_leaving<'a>(users: impl Iterator<Item = &'a UserAggregate>, why: &str) -> Result<()> {
+    for user in users.filter(|u| !u.function.can_retract()) {
+        let error =
+            Error::user("function.retract", format!("aggregate function `{}` has no retract, and {why}", user.name));
+        let hint = "give it a retract and RETRACTS = true, or aggregate rows that only come";
+        return Err(place(error.hint(hint), user.position));
+    }
+    Ok(())
 }
 
 /// The description of the operator that makes a stream updating.

@@ -204,7 +204,7 @@ fn narrow(table: &Table, column: usize) -> bool {
 }
 
 fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
-    let RelNode::Join { left, right, kind, keys, condition, as_of } = rel.node else {
+    let RelNode::Join { left, right, kind, keys, condition, as_of, ttl } = rel.node else {
         unreachable!("called for joins")
     };
     let columns = rel.columns;
@@ -250,7 +250,8 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
     }
     let times = |a: AsOf| AsOf { left_time: left.at(a.left_time), right_time: right.at(a.right_time), ..a };
     let as_of = as_of.map(times);
-    let node = RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition, as_of };
+    let node =
+        RelNode::Join { left: Box::new(left.rel), right: Box::new(right.rel), kind, keys, condition, as_of, ttl };
     Pruned { rel: Rel { node, columns: out }, map }
 }
 
@@ -357,6 +358,7 @@ fn prune_over(rel: Rel, needed: &Needed) -> Pruned {
     below.extend(order.iter().map(|k| k.column));
     for call in kept_calls.iter().map(|&i| &calls[i]) {
         below.extend(call.arg);
+        below.extend(call.more.iter().copied());
         if let OverFunction::Lag { default, .. } = call.function {
             below.extend(default);
         }
@@ -366,6 +368,7 @@ fn prune_over(rel: Rel, needed: &Needed) -> Pruned {
     let new_width = input.rel.columns.len();
     let moved = |c: &RelOver| RelOver {
         arg: c.arg.map(|a| input.at(a)),
+        more: c.more.iter().map(|&a| input.at(a)).collect(),
         function: match c.function {
             OverFunction::Lag { offset, default } => {
                 OverFunction::Lag { offset, default: default.map(|d| input.at(d)) }
@@ -478,7 +481,7 @@ fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
             let node = RelNode::Window { input: Box::new(input.rel), window };
             Pruned { rel: Rel { node, columns: out }, map }
         }
-        RelNode::Aggregate { input, group, aggregates } => {
+        RelNode::Aggregate { input, group, aggregates, ttl } => {
             let keys = group.len();
             let keep = with_keys(keys, needed);
             let aggregates: Vec<RelAggregate> =
@@ -490,7 +493,7 @@ fn prune_grouping(rel: Rel, needed: &Needed) -> Pruned {
             let aggregates = moved(aggregates, &input);
             let map = kept(columns.len(), &keep);
             let out = keep.iter().map(|&i| columns[i].clone()).collect();
-            let node = RelNode::Aggregate { input: Box::new(input.rel), group, aggregates };
+            let node = RelNode::Aggregate { input: Box::new(input.rel), group, aggregates, ttl };
             Pruned { rel: Rel { node, columns: out }, map }
         }
         RelNode::WindowAggregate { input, window, group, aggregates, properties } => {

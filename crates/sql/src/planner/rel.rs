@@ -6,7 +6,7 @@ use flott_core::error::Position;
 use flott_core::table_function::BoundTableFunction;
 use flott_core::types::{Column, DataType};
 use flott_plan::spec::{AggregateFunction, JoinKind, LookupJoinOptions, SortKey, WindowKind, WindowProperty};
-use flott_plan::{Expr, ExprKind, MatchSpec, OverFrame, OverFunction};
+use flott_plan::{Expr, ExprKind, MatchSpec, OverFrame, OverFunction, UserAggregate};
 
 use crate::catalog::Table;
 
@@ -66,6 +66,16 @@ pub(crate) struct AsOf {
     pub(crate) position: Option<Position>,
 }
 
+/// How long state stays, as a STATE_TTL hint says it: milliseconds, 0 for as long as the job runs; `None`: as the session says.
+pub(crate) type HintedTtl = Option<i64>;
+
+/// The same for the sides of a join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SideTtl {
+    pub(crate) left: HintedTtl,
+    pub(crate) right: HintedTtl,
+}
+
 /// A relation: an operation and the columns it gives.
 #[derive(Clone, Debug)]
 pub(crate) struct Rel {
@@ -88,6 +98,8 @@ pub(crate) struct Window {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RelAggregate {
     pub(crate) function: AggregateFunction,
+    /// That of the user.
+    pub(crate) user: Option<UserAggregate>,
     pub(crate) arg: Option<usize>,
     /// Further arguments: a separator, the value beside a key.
     pub(crate) more: Vec<usize>,
@@ -103,6 +115,10 @@ pub(crate) struct RelOver {
     /// As it was written, where the function does not say it.
     pub(crate) name: &'static str,
     pub(crate) arg: Option<usize>,
+    /// Further arguments, of an aggregate of the user.
+    pub(crate) more: Vec<usize>,
+    /// That of the user.
+    pub(crate) user: Option<UserAggregate>,
     pub(crate) distinct: bool,
     pub(crate) data_type: DataType,
     /// A filter above compares the result with a constant: filled by the optimiser for RANK and DENSE_RANK.
@@ -140,7 +156,7 @@ pub(crate) enum RelNode {
         properties: Vec<WindowProperty>,
     },
     /// Output: group columns, aggregates.
-    Aggregate { input: Box<Rel>, group: Vec<usize>, aggregates: Vec<RelAggregate> },
+    Aggregate { input: Box<Rel>, group: Vec<usize>, aggregates: Vec<RelAggregate>, ttl: HintedTtl },
     /// Output: left columns, right columns. Keys are filled by the optimiser from the condition.
     Join {
         left: Box<Rel>,
@@ -149,6 +165,7 @@ pub(crate) enum RelNode {
         keys: Vec<(usize, usize)>,
         condition: Option<Expr>,
         as_of: Option<AsOf>,
+        ttl: SideTtl,
     },
     /// A join with rows asked of a table by key. Output: input columns, then `fields` of the table. Keys (input column, table
     /// column) are filled by the optimiser from the condition.

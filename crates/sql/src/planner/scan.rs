@@ -64,8 +64,8 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
         RelNode::WindowAggregate { input, window, group, aggregates, properties } => {
             RelNode::WindowAggregate { input: boxed(input), window, group, aggregates, properties }
         }
-        RelNode::Aggregate { input, group, aggregates } => {
-            RelNode::Aggregate { input: boxed(input), group, aggregates }
+        RelNode::Aggregate { input, group, aggregates, ttl } => {
+            RelNode::Aggregate { input: boxed(input), group, aggregates, ttl }
         }
         RelNode::Sort { input, keys, offset, limit, position } => {
             RelNode::Sort { input: boxed(input), keys, offset, limit, position }
@@ -84,8 +84,8 @@ pub(crate) fn widen(rel: Rel, columns: &ScanColumns) -> Rel {
             RelNode::Over { input: boxed(input), partition, order, frame, calls, position }
         }
         RelNode::Match { input, spec, position } => RelNode::Match { input: boxed(input), spec, position },
-        RelNode::Join { left, right, kind, keys, condition, as_of } => {
-            RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition, as_of }
+        RelNode::Join { left, right, kind, keys, condition, as_of, ttl } => {
+            RelNode::Join { left: boxed(left), right: boxed(right), kind, keys, condition, as_of, ttl }
         }
         RelNode::Repeat { input, count } => RelNode::Repeat { input: boxed(input), count },
         RelNode::Union { inputs } => RelNode::Union { inputs: inputs.into_iter().map(|r| widen(r, columns)).collect() },

@@ -16,7 +16,7 @@ pub(super) fn mergeable(rel: &Rel) -> bool {
     }
     let same_keys =
         window.partition.iter().all(|p| group.contains(p)) && group.iter().all(|g| window.partition.contains(g));
-    same_keys && !aggregates.iter().any(|a| a.distinct)
+    same_keys && aggregates.iter().all(|a| !a.distinct && a.user.as_ref().is_none_or(|u| u.function.can_merge()))
 }
 
 /// The table function below, and above it an aggregation by the windows that its rows bring along.
@@ -25,8 +25,8 @@ pub(super) fn over_rows(rel: &Rel) -> Result<Rel> {
         return Err(Error::bug("not a window aggregation"));
     };
     if window.time_attribute == TimeAttribute::Proctime {
-        let what = "a SESSION of processing time with DISTINCT, an updating input, or a PARTITION BY other than \
-                    the keys of the GROUP BY";
+        let what = "a SESSION of processing time with DISTINCT, an aggregate without merge, an updating input, or a PARTITION BY \
+                    other than the keys of the GROUP BY";
         return Err(unsupported(what, window.position).hint("use an event time, or TUMBLE"));
     }
     let width = input.columns.len();
