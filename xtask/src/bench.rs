@@ -7,7 +7,6 @@ use std::process::Command;
 use crate::tidy::root;
 
 mod checkpoint;
-pub mod golden;
 mod kafka;
 mod nexmark;
 pub mod process;
@@ -49,13 +48,25 @@ pub fn target_dir() -> PathBuf {
     from_env.map_or_else(|_| root().join("target"), PathBuf::from)
 }
 
-/// The text of a benchmark query.
+/// A query of Nexmark as its repository has it; `generator` is the events alone.
 pub fn query_text(query: &str) -> Result<String, String> {
-    let path = root().join("benches/nexmark").join(format!("{query}.sql"));
+    let path = match query {
+        "generator" => root().join("benches/nexmark/generator.sql"),
+        _ => root().join("tests/data/nexmark/queries").join(format!("{query}.sql")),
+    };
     fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The event table and its views over the given connector options.
+/// Nexmark's event table with these connector options, and its views.
 pub fn ddl(source_options: &str) -> Result<String, String> {
-    Ok(query_text("ddl")?.replace("{SOURCE}", source_options))
+    let views = query_text("ddl_views")?.replace("${NEXMARK_TABLE}", "datagen");
+    Ok(with_options(&query_text("ddl_gen")?, "datagen", source_options)? + "\n" + &views)
+}
+
+/// The script with other connector options for one of its tables.
+pub fn with_options(text: &str, table: &str, options: &str) -> Result<String, String> {
+    let declared = text.find(&format!("CREATE TABLE {table}")).ok_or_else(|| format!("no table {table} in\n{text}"))?;
+    let open = text[declared..].find("WITH (").map(|at| declared + at).ok_or_else(|| format!("{table} has no options"))?;
+    let close = text[open..].find(");").map(|at| open + at).ok_or_else(|| format!("{table}: its options do not end"))?;
+    Ok(format!("{}WITH ({options}{}", &text[..open], &text[close..]))
 }

@@ -139,7 +139,7 @@ fn cep_queries_run_unmodified() {
     ];
     let dir = tempfile::tempdir().expect("a directory");
     for query in ["q0", "q1", "q2", "q3"] {
-        let text = format!("{}{}{}", read("ddl_gen"), read("ddl_views"), read(query));
+        let text = format!("{}\n{}\n{}", file("ddl_gen"), file("ddl_views"), read(query));
         let text = values.iter().fold(text, |text, (name, value)| text.replace(name, value));
         let path = dir.path().join(format!("{query}.sql"));
         fs::write(&path, text).expect("a writable directory");

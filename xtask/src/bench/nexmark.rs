@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::process::{self, Usage};
-use super::{ddl, golden, query_text, release_binary};
+use super::{ddl, query_text, release_binary, with_options};
 use crate::flink::{Flink, Nexmark};
 use crate::tidy::root;
 
@@ -40,10 +40,13 @@ const QUERIES: &[(&str, f64)] = &[
     ("q21", 1.0),
     ("q22", 1.1),
 ];
-/// So many CPU seconds of Flink a query is measured for.
-const FLINK_CPU_S: f64 = 30.0;
-/// Flink's warm-up, as a share of the events that count.
-const WARM: u64 = 5;
+/// So many CPU seconds of Flink a run of a query is meant to take.
+const FLINK_CPU_S: f64 = 16.0;
+/// The same for files, whose JSON costs Flink more than most queries: as a share.
+const FILE_SHARE: f64 = 0.15;
+/// A run with checkpoints lasts at least so many intervals, if its state stays below [`STATE_MB`].
+const INTERVALS: f64 = 1.3;
+const STATE_MB: f64 = 9_000.0;
 /// Nexmark's own settings.
 const FLINK_OPTIONS: &[&str] = &[
     "pipeline.object-reuse=true",
@@ -56,8 +59,6 @@ const FLINK_OPTIONS: &[&str] = &[
     "taskmanager.memory.network.max=256m",
 ];
 const FLINK_HEAP: &str = "10g";
-/// Between these lines of docs/benchmarks.md the table is written.
-const MARKS: (&str, &str) = ("<!-- nexmark: begin -->\n", "<!-- nexmark: end -->\n");
 
 struct Options {
     queries: Vec<String>,
@@ -67,7 +68,6 @@ struct Options {
     files: Vec<bool>,
     peer: Option<PathBuf>,
     json: bool,
-    golden: bool,
     write: bool,
 }
 
@@ -85,7 +85,8 @@ struct Row {
     setting: Setting,
     flott: Usage,
     checkpoints: u64,
-    flink: Option<Usage>,
+    /// With its own number of events.
+    flink: Option<(u64, Usage)>,
 }
 
 struct Bench {
@@ -106,28 +107,33 @@ pub fn run(args: &[String]) -> Result<(), String> {
         None => None,
     };
     let bench = Bench { binary: release_binary()?, flink, dir: process::scratch("bench")? };
-    let mut rows: Vec<Row> = Vec::new();
-    for setting in options.settings()? {
-        if options.golden && rows.iter().all(|r| r.setting.query != setting.query) {
-            golden::check(&bench.binary, &setting.query, &bench.dir)?;
-        }
-        let row = bench.measure(setting)?;
-        if !options.json {
-            if rows.is_empty() {
-                print!("{HEAD}");
+    let mut all = Vec::new();
+    for file in options.files.iter().copied() {
+        let mut rows: Vec<Row> = Vec::new();
+        for query in &options.queries {
+            let (_, cost) = QUERIES.iter().find(|(q, _)| q == query).ok_or(format!("--queries: there is no `{query}`"))?;
+            let share = if file { FILE_SHARE } else { 1.0 };
+            let events = (share * FLINK_CPU_S / cost * 2.0).round().max(1.0) as u64 * 500_000;
+            let measured = bench.measure(query, options.events.unwrap_or(events), file, &options)?;
+            if !options.json {
+                if rows.is_empty() {
+                    print!("{HEAD}");
+                }
+                measured.iter().for_each(|r| println!("{}", r.markdown(generator(&rows, &r.setting))));
             }
-            println!("{}", row.markdown(generator(&rows, &row.setting)));
+            rows.extend(measured);
+            if options.write {
+                write_table(&rows, file)?;
+            }
         }
-        rows.push(row);
+        if !options.json {
+            print!("{}", means(&rows));
+        }
+        all.extend(rows);
     }
     if options.json {
-        let all: Vec<Value> = rows.iter().map(Row::json).collect();
+        let all: Vec<Value> = all.iter().map(Row::json).collect();
         println!("{}", serde_json::to_string_pretty(&all).map_err(|e| e.to_string())?);
-    } else {
-        print!("{}", means(&rows));
-    }
-    if options.write {
-        write_table(&rows)?;
     }
     fs::remove_dir_all(&bench.dir).map_err(|e| e.to_string())
 }
@@ -141,7 +147,6 @@ fn parse(args: &[String]) -> Result<Options, String> {
         files: vec![false],
         peer: None,
         json: false,
-        golden: true,
         write: false,
     };
     let mut args = args.iter();
@@ -163,7 +168,6 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--peer" => {}
             "--nexmark" => options.peer = Some(value()?.into()),
             "--json" => options.json = true,
-            "--skip-golden" => options.golden = false,
             "--write" => options.write = true,
             other => return Err(format!("bench nexmark: unknown argument `{other}`\n{USAGE}")),
         }
@@ -173,52 +177,59 @@ fn parse(args: &[String]) -> Result<Options, String> {
 
 const USAGE: &str = "\
 cargo xtask bench nexmark [--queries q0,q1] [--events N] [--parallelism 1,2] [--checkpoint-interval off,5s] [--input generator,file]
-    [--peer flink --nexmark CHECKOUT] [--json] [--skip-golden] [--write]
+    [--peer flink --nexmark CHECKOUT] [--json] [--write]
 CHECKOUT is a clone of nexmark/nexmark, whose generator runs in Flink. --write puts the table into docs/benchmarks.md.";
 
-impl Options {
-    fn settings(&self) -> Result<Vec<Setting>, String> {
-        let mut all = Vec::new();
-        for file in &self.files {
-            for parallelism in &self.parallelism {
-                for interval in &self.intervals {
-                    for query in &self.queries {
-                        let known = QUERIES.iter().find(|(q, _)| q == query);
-                        let (_, cost) = known.ok_or_else(|| format!("--queries: there is no `{query}`"))?;
-                        let share = if *file { 0.2 } else { 1.0 };
-                        let events = (share * FLINK_CPU_S / cost).round().max(1.0) as u64 * 1_000_000;
-                        all.push(Setting {
-                            query: query.clone(),
-                            events: self.events.unwrap_or(events),
-                            parallelism: *parallelism,
-                            interval: interval.clone(),
-                            file: *file,
-                        });
+impl Bench {
+    /// One query from one input, with each parallelism and interval: first here, then on Flink.
+    fn measure(&self, query: &str, events: u64, file: bool, options: &Options) -> Result<Vec<Row>, String> {
+        let setting = Setting { query: query.to_owned(), events, parallelism: 1, interval: None, file };
+        let mut rows = Vec::new();
+        let mut for_flink = vec![Setting { parallelism: 2, ..setting.clone() }];
+        for &parallelism in &options.parallelism {
+            let plain = self.flott(Setting { parallelism, ..setting.clone() })?;
+            for interval in &options.intervals {
+                for_flink.push(Setting { parallelism, interval: interval.clone(), ..setting.clone() });
+                rows.push(match interval {
+                    None => Row { setting: plain.setting.clone(), ..plain },
+                    Some(text) => {
+                        let wanted = INTERVALS * seconds(text)? / plain.flott.wall_s;
+                        let times = wanted.min(STATE_MB / plain.flott.peak_rss_mb).max(1.0);
+                        // Files of few sizes, each written once.
+                        let times = if file { times.log2().ceil().exp2() } else { times.ceil() } as u64;
+                        let interval = interval.clone();
+                        self.flott(Setting { parallelism, interval, events: events * times, ..setting.clone() })?
                     }
-                }
+                });
             }
         }
-        Ok(all)
+        if let Some((flink, nexmark)) = &self.flink {
+            let usages = self.peer(flink, nexmark, &for_flink)?;
+            rows.iter_mut().zip(usages).for_each(|(row, usage)| row.flink = Some((events, usage)));
+        }
+        Ok(rows)
     }
-}
 
-impl Bench {
-    fn measure(&self, setting: Setting) -> Result<Row, String> {
-        let script = self.script(&setting, setting.events)?;
+    fn flott(&self, setting: Setting) -> Result<Row, String> {
         let file = self.dir.join(format!("{}.sql", setting.query));
-        fs::write(&file, &script).map_err(|e| e.to_string())?;
-        let mut command = Command::new(&self.binary);
+        fs::write(&file, self.script(&setting)?).map_err(|e| e.to_string())?;
+        // One core for a parallelism of one: what two cores and subtasks are compared with.
+        let mut command = match setting.parallelism {
+            1 => Command::new("taskset"),
+            _ => Command::new(&self.binary),
+        };
+        if setting.parallelism == 1 {
+            command.args(["-c", "0"]).arg(&self.binary);
+        }
         command.args(["sql", "-f"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
         let (flott, stderr) = process::run(command, Duration::from_millis(10))?;
         let checkpoints = process::number_before(&stderr, " checkpoints").unwrap_or(0);
-        let flink = match &self.flink {
-            Some((flink, nexmark)) => Some(self.peer(flink, nexmark, &setting, &script)?),
-            None => None,
-        };
-        Ok(Row { setting, flott, checkpoints, flink })
+        let _ = fs::remove_dir_all(self.dir.join(format!("chk-{}", setting.query)));
+        Ok(Row { setting, flott, checkpoints, flink: None })
     }
 
-    fn script(&self, setting: &Setting, events: u64) -> Result<String, String> {
+    fn script(&self, setting: &Setting) -> Result<String, String> {
+        let events = setting.events;
         let mut script =
             format!("SET 'parallelism.default' = '{}';\nSET 'table.dml-sync' = 'true';\n", setting.parallelism);
         if let Some(interval) = &setting.interval {
@@ -241,23 +252,17 @@ impl Bench {
             false => generator,
         };
         script += &ddl(&source)?;
+        let mut query = query_text(&setting.query)?;
         if setting.query == "q13" {
             let side = self.dir.join("side_input.csv");
-            if !side.exists() {
-                let rows: String = (0..10_000).map(|k| format!("{k},{k}\n")).collect();
-                fs::write(&side, rows).map_err(|e| e.to_string())?;
-            }
-            write!(
-                script,
-                "\nCREATE TABLE side_input (key BIGINT, `value` STRING) WITH ('connector' = 'filesystem', 'path' = 'file://{}', \
-                 'format' = 'csv');\n",
-                side.display()
-            )
-            .expect("strings accept text");
+            let rows: String = (0..10_000).map(|k| format!("{k},{k}\n")).collect();
+            fs::write(&side, rows).map_err(|e| e.to_string())?;
+            let options = format!("'connector' = 'filesystem', 'path' = 'file://{}', 'format' = 'csv'", side.display());
+            query = with_options(&query, "side_input", &options)?;
         }
-        let bids = self.dir.join(format!("bids-{}", setting.query));
-        script += &query_text(&setting.query)?.replace("file:///data/bids", &format!("file://{}", bids.display()));
-        Ok(script)
+        let home = self.dir.join("home");
+        let query = query.replace("${NEXMARK_DIR}", &home.display().to_string()).replace("${SUBMIT_TIME}", "now");
+        Ok(script + &query)
     }
 
     /// The generator's events as JSON lines, written once.
@@ -267,7 +272,7 @@ impl Bench {
             return Ok(path);
         }
         let source = ddl(generator)?;
-        let (columns, _) = source.split_once("  `dateTime` AS").ok_or("ddl.sql has no computed dateTime")?;
+        let (columns, _) = source.split_once("    `dateTime` AS\n").ok_or("ddl_gen.sql has no computed dateTime")?;
         let target = columns.trim_end().trim_end_matches(',').replacen("datagen", "events", 1);
         let script = format!(
             "SET 'table.dml-sync' = 'true';\n{source}\n{target}) WITH ('connector' = 'filesystem', 'path' = '{}', 'format' = 'json', \
@@ -282,27 +287,42 @@ impl Bench {
         Ok(path)
     }
 
-    /// The same script on Flink, warmed up with a part of it in the same process.
-    fn peer(&self, flink: &Flink, nexmark: &Nexmark, setting: &Setting, script: &str) -> Result<Usage, String> {
-        let (warm, measured) = (self.dir.join("flink-warm.sql"), self.dir.join("flink.sql"));
-        fs::write(&warm, self.script(setting, setting.events / WARM)?).map_err(|e| e.to_string())?;
-        fs::write(&measured, script).map_err(|e| e.to_string())?;
-        let mut command = flink.command(&[warm, measured.clone()], FLINK_OPTIONS, FLINK_HEAP, &[nexmark.classes()]);
+    /// The same scripts on Flink, all in one process; what each cost but the first, which warms it up.
+    fn peer(&self, flink: &Flink, nexmark: &Nexmark, settings: &[Setting]) -> Result<Vec<Usage>, String> {
+        let mut scripts = Vec::new();
+        for (i, setting) in settings.iter().enumerate() {
+            let path = self.dir.join(format!("flink-{i}.sql"));
+            fs::write(&path, self.script(setting)?).map_err(|e| e.to_string())?;
+            scripts.push(path);
+        }
+        let mut command = flink.command(&scripts, FLINK_OPTIONS, FLINK_HEAP, &[nexmark.classes()]);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let (usage, _) = process::run(command, Duration::from_millis(20))?;
-        let log = fs::read_to_string(measured.with_file_name("flink.sql.jsonl")).unwrap_or_default();
-        let lines: Vec<Value> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        if let Some(error) = lines.iter().find_map(|l| l["error"].as_str()) {
-            return Err(format!("{}: Flink: {error}", setting.query));
+        let mut usages = Vec::new();
+        for (path, setting) in scripts.iter().zip(settings) {
+            let log = fs::read_to_string(path.with_extension("sql.jsonl")).unwrap_or_default();
+            let lines: Vec<Value> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+            if let Some(error) = lines.iter().find_map(|l| l["error"].as_str()) {
+                return Err(format!("{}: Flink: {error}", setting.query));
+            }
+            let sum = |key: &str| lines.iter().filter_map(|l| l[key].as_f64()).sum();
+            usages.push(Usage { cpu_s: sum("cpu_s"), wall_s: sum("wall_s"), peak_rss_mb: usage.peak_rss_mb });
         }
-        let sum = |key: &str| lines.iter().filter_map(|l| l[key].as_f64()).sum();
-        Ok(Usage { cpu_s: sum("cpu_s"), wall_s: sum("wall_s"), peak_rss_mb: usage.peak_rss_mb })
+        let _ = fs::remove_dir_all(self.dir.join("home"));
+        let _ = fs::remove_dir_all(self.dir.join(format!("chk-{}", settings[0].query)));
+        Ok(usages.split_off(1))
     }
 }
 
+/// The seconds of an interval like `5s`.
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('s').trim_end();
+    number.parse().map_err(|e| format!("--checkpoint-interval: `{text}`: {e}; expected seconds, as in 5s"))
+}
+
 const HEAD: &str = "\
-| query | input | parallelism | checkpoints | M events | CPU s per M events | Flink's | ratio | without generator | events/s | peak MB | Flink's |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| query | parallelism | checkpoints | M events | CPU s per M events | Flink's | ratio | without generator | events/s | peak MB | Flink's |
+|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// The generator's own row under the same setting.
@@ -318,7 +338,12 @@ impl Row {
     /// CPU seconds per million events, here and of Flink.
     fn costs(&self) -> (f64, Option<f64>) {
         let millions = self.setting.events as f64 / 1e6;
-        (self.flott.cpu_s / millions, self.flink.map(|f| f.cpu_s / millions))
+        (self.flott.cpu_s / millions, self.flink.map(|(events, f)| f.cpu_s / (events as f64 / 1e6)))
+    }
+
+    /// Events a second.
+    fn rate(&self) -> f64 {
+        self.setting.events as f64 / self.flott.wall_s
     }
 
     fn ratio(&self) -> Option<f64> {
@@ -329,6 +354,11 @@ impl Row {
     fn markdown(&self, generator: Option<&Row>) -> String {
         let (flott, flink) = self.costs();
         let times = |r: f64| format!("{r:.1}×");
+        let own = self.setting.events as f64 / 1e6;
+        let events = match self.flink {
+            Some((events, _)) if events != self.setting.events => format!("{own}, Flink {}", events as f64 / 1e6),
+            _ => own.to_string(),
+        };
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
         let net = generator.filter(|_| self.setting.query != "generator").and_then(|g| {
             let ((own, own_flink), flink) = (g.costs(), flink?);
@@ -337,19 +367,18 @@ impl Row {
             (flott > own).then(|| times((flink - own_flink) / (flott - own)))
         });
         format!(
-            "| {} | {} | {} | {}{} | {:.0} | {flott:.3} | {} | {} | {} | {:.0} | {:.0} | {} |",
+            "| {} | {} | {}{} | {} | {flott:.3} | {} | {} | {} | {:.0} | {:.0} | {} |",
             self.setting.query,
-            if self.setting.file { "file" } else { "generator" },
             self.setting.parallelism,
             self.setting.interval.as_deref().unwrap_or("off"),
             if self.setting.interval.is_some() { format!(" ({})", self.checkpoints) } else { String::new() },
-            self.setting.events as f64 / 1e6,
+            events,
             or_dash(flink.map(|f| format!("{f:.2}"))),
             or_dash(self.ratio().map(times)),
             or_dash(net),
-            self.setting.events as f64 / self.flott.wall_s,
+            self.rate(),
             self.flott.peak_rss_mb,
-            or_dash(self.flink.map(|f| format!("{:.0}", f.peak_rss_mb))),
+            or_dash(self.flink.map(|(_, f)| format!("{:.0}", f.peak_rss_mb))),
         )
     }
 
@@ -362,29 +391,67 @@ impl Row {
             "checkpoint_interval": self.setting.interval,
             "checkpoints": self.checkpoints,
             "events": self.setting.events,
-            "events_per_s": (self.setting.events as f64 / self.flott.wall_s).round(),
+            "events_per_s": self.rate().round(),
             "cpu_s_per_million": (flott * 1000.0).round() / 1000.0,
             "flink_cpu_s_per_million": flink,
             "peak_rss_mb": self.flott.peak_rss_mb.round(),
-            "flink_peak_rss_mb": self.flink.map(|f| f.peak_rss_mb.round()),
+            "flink_peak_rss_mb": self.flink.map(|(_, f)| f.peak_rss_mb.round()),
         })
     }
 }
 
-/// The geometric mean of the ratios, the generator's own row left out.
+/// The geometric means of the ratios, the generator's own row left out, and how two cores compare with one.
 fn means(rows: &[Row]) -> String {
-    let ratios: Vec<f64> = rows.iter().filter(|r| r.setting.query != "generator").filter_map(Row::ratio).collect();
-    let Some(least) = ratios.iter().copied().reduce(f64::min) else { return String::new() };
-    let mean = (ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len() as f64).exp();
-    format!("\nGeometric mean of {} ratios: {mean:.1}×; the least: {least:.1}×.\n", ratios.len())
+    let mut text = String::new();
+    let mut seen: Vec<(u32, Option<String>)> = Vec::new();
+    for row in rows {
+        let key = (row.setting.parallelism, row.setting.interval.clone());
+        if !seen.contains(&key) {
+            seen.push(key);
+        }
+    }
+    for (parallelism, interval) in seen {
+        let same = |r: &&Row| (r.setting.parallelism, &r.setting.interval) == (parallelism, &interval);
+        let queries = || rows.iter().filter(|r| r.setting.query != "generator").filter(same);
+        let every = interval.as_deref().unwrap_or("off");
+        let ratios: Vec<f64> = queries().filter_map(Row::ratio).collect();
+        if let Some(least) = ratios.iter().copied().reduce(f64::min) {
+            let _ = writeln!(
+                text,
+                "- parallelism {parallelism}, checkpoints {every}: geometric mean of {} ratios {:.1}×, the least {least:.1}×",
+                ratios.len(),
+                mean(&ratios)
+            );
+        }
+        let one = |r: &Row| {
+            let of = |s: &Setting| (s.query.clone(), s.interval.clone());
+            rows.iter().find(|o| o.setting.parallelism == 1 && of(&o.setting) == of(&r.setting)).map(Row::rate)
+        };
+        let gains: Vec<f64> = queries().filter_map(|r| Some(r.rate() / one(r)?)).collect();
+        if let (2.., Some(least)) = (parallelism, gains.iter().copied().reduce(f64::min)) {
+            let _ = writeln!(
+                text,
+                "- checkpoints {every}: events a second on {parallelism} cores by those on one: geometric mean {:.2}×, the least {least:.2}×",
+                mean(&gains)
+            );
+        }
+    }
+    text
 }
 
-fn write_table(rows: &[Row]) -> Result<(), String> {
+fn mean(of: &[f64]) -> f64 {
+    (of.iter().map(|r| r.ln()).sum::<f64>() / of.len() as f64).exp()
+}
+
+/// Puts the table into docs/benchmarks.md, between the marks of its input.
+fn write_table(rows: &[Row], file: bool) -> Result<(), String> {
+    let input = if file { "file" } else { "generator" };
+    let marks = [format!("<!-- nexmark {input}: begin -->\n"), format!("<!-- nexmark {input}: end -->\n")];
     let path: &Path = &root().join("docs/benchmarks.md");
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let found = text.split_once(MARKS.0).and_then(|(a, rest)| Some((a, rest.split_once(MARKS.1)?.1)));
+    let found = text.split_once(&marks[0]).and_then(|(a, rest)| Some((a, rest.split_once(&marks[1])?.1)));
     let (before, after) = found.ok_or_else(|| format!("{} has no marks for the table", path.display()))?;
     let table: String = rows.iter().map(|r| r.markdown(generator(rows, &r.setting)) + "\n").collect();
-    let new = format!("{before}{}{HEAD}{table}{}{}{after}", MARKS.0, means(rows), MARKS.1);
+    let new = format!("{before}{}{HEAD}{table}\n{}{}{after}", marks[0], means(rows), marks[1]);
     fs::write(path, new).map_err(|e| format!("{}: {e}", path.display()))
 }
