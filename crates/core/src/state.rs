@@ -228,7 +228,13 @@ pub trait ListTable {
     fn find(&self, namespace: i64, keys: &KeyBatch, heads: &mut Vec<Slot>);
     /// Appends up to `limit` values of the list that begins at `head`, from `from` on (`head` itself at first), and returns where to
     /// go on, or [`NO_SLOT`] at the end. Nothing may be added or dropped between calls.
-    fn read(&self, head: Slot, from: Slot, limit: usize, values: &mut ByteRows) -> Slot;
+    fn read(&self, head: Slot, from: Slot, limit: usize, slots: &mut Vec<Slot>) -> Slot;
+    /// The first value of one list, or [`NO_SLOT`].
+    fn head(&self, namespace: i64, hash: u64, key: &[u8]) -> Slot;
+    /// The key of a value and the value, back to back, and how many of these bytes are the key.
+    fn entry(&self, slot: Slot) -> (&[u8], usize);
+    /// Appends all values of a namespace.
+    fn scan(&self, namespace: i64, slots: &mut Vec<Slot>);
     /// Live namespaces, ascending.
     fn namespaces(&self) -> Vec<i64>;
     /// Removes a whole namespace: cheap.

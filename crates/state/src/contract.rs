@@ -256,13 +256,23 @@ impl Trio {
         assert_eq!(lists.namespaces(), spaces.into_iter().collect::<Vec<_>>(), "namespaces with values, ascending");
         for ((namespace, key), list) in &mut found.lists {
             list.sort();
-            let (mut heads, mut read) = (Vec::new(), ByteRows::default());
+            let (mut heads, mut slots) = (Vec::new(), Vec::new());
             lists.find(*namespace, &batch([key]), &mut heads);
             let mut from = heads[0];
             while from != NO_SLOT {
-                from = lists.read(heads[0], from, 2, &mut read);
+                from = lists.read(heads[0], from, 2, &mut slots);
             }
-            let mut read: Vec<&[u8]> = read.iter().collect();
+            let hash = flott_core::key_group::key_hash(key);
+            assert_eq!(lists.head(*namespace, hash, key), heads[0], "a list begins at one place");
+            assert!(slots.iter().all(|s| lists.entry(*s).0.starts_with(key)), "an entry begins with its key");
+            let mut all = Vec::new();
+            lists.scan(*namespace, &mut all);
+            assert!(slots.iter().all(|s| all.contains(s)), "a scan finds every value");
+            let value = |slot: &Slot| {
+                let (entry, key_len) = lists.entry(*slot);
+                &entry[key_len..]
+            };
+            let mut read: Vec<&[u8]> = slots.iter().map(value).collect();
             read.sort_unstable();
             assert_eq!(read, *list, "reading a list gives what is listed");
         }

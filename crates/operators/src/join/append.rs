@@ -1,62 +1,27 @@
 //! Inner join of two inputs that only append: each side is kept as lists by key, nothing is counted or found again. Never used
 //! where a row can be retracted, padded or expire: that is `Join`.
 
-use arrow_array::ArrayRef;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
-use flott_core::keys::RowCodec;
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress, TARGET_BATCH_ROWS};
 use flott_core::sink::ChangelogMode;
-use flott_core::state::{
-    ByteRows, KeyBatch, ListTable, NO_SLOT, Slot, StateBackend, TableDescriptor, TableId, TableKind,
-};
+use flott_core::state::{ByteRows, NO_SLOT, Slot, StateBackend};
 use flott_core::types::Column;
 use flott_expr::EvalContext;
 use flott_plan::{JoinKind, RegularJoinSpec};
 
-use super::store::keys_of;
+use super::dated::Dated;
+use super::store::Rows;
 use super::{Builder, Source};
 
 #[cfg(test)]
 mod tests;
 
 use crate::emit::Pending;
-use crate::group_aggregate::key_codec;
 use crate::zone::session_zone;
 
-/// One side.
-struct Side {
-    name: &'static str,
-    keys: Vec<usize>,
-    key_codec: RowCodec,
-    row_codec: RowCodec,
-    schema: String,
-    table: Option<TableId>,
-}
-
-impl Side {
-    fn new(name: &'static str, columns: &[Column], keys: &[usize]) -> Result<Self> {
-        let all: Vec<usize> = (0..columns.len()).collect();
-        let types: Vec<String> = columns.iter().map(|c| c.data_type.kind.to_string()).collect();
-        Ok(Side {
-            name,
-            keys: keys.to_vec(),
-            key_codec: key_codec(columns, keys)?,
-            row_codec: key_codec(columns, &all)?,
-            schema: format!("keys{keys:?},row({})", types.join(",")),
-            table: None,
-        })
-    }
-    fn open(&mut self, state: &mut dyn StateBackend) -> Result<()> {
-        let (name, schema) = (self.name.to_owned(), self.schema.clone());
-        self.table = Some(state.register(&TableDescriptor { name, kind: TableKind::Lists, schema, ttl: None })?);
-        Ok(())
-    }
-    fn table<'s>(&self, state: &'s mut dyn StateBackend) -> Result<&'s mut dyn ListTable> {
-        let id = self.table.ok_or_else(|| Error::bug("a join was used before it was opened"))?;
-        Ok(state.lists(id))
-    }
-}
+/// All rows lie in one namespace.
+const NAMESPACE: i64 = 0;
 
 /// A batch that is being joined.
 struct Work {
@@ -71,14 +36,14 @@ struct Work {
 
 /// The operator.
 pub(crate) struct AppendJoin {
-    sides: [Side; 2],
+    sides: [Dated; 2],
     builder: Builder,
     zone: chrono_tz::Tz,
     work: Option<Work>,
     /// Matches of the rows in `pairs`, one each.
-    found: ByteRows,
+    found: Vec<Slot>,
     pairs: Vec<u32>,
-    encoded: ByteRows,
+    scratch: ByteRows,
     pending: Pending,
 }
 
@@ -94,36 +59,17 @@ impl AppendJoin {
         let join = &spec.join;
         Ok(AppendJoin {
             sides: [
-                Side::new("left", &join.left, &join.left_keys)?,
-                Side::new("right", &join.right, &join.right_keys)?,
+                Dated::new("left", &join.left, &join.left_keys, false)?,
+                Dated::new("right", &join.right, &join.right_keys, false)?,
             ],
             builder: Builder::new(join, output)?,
             zone: chrono_tz::UTC,
             work: None,
-            found: ByteRows::default(),
+            found: Vec::new(),
             pairs: Vec::new(),
-            encoded: ByteRows::default(),
+            scratch: ByteRows::default(),
             pending: Pending::default(),
         })
-    }
-
-    /// Adds the rows of a batch to their side.
-    fn store(
-        &mut self,
-        port: usize,
-        columns: &[ArrayRef],
-        keys: &KeyBatch,
-        rows: &[u32],
-        ctx: &mut OperatorContext,
-    ) -> Result<()> {
-        let (side, encoded) = (&self.sides[port], &mut self.encoded);
-        let mut offsets = Vec::with_capacity(keys.len() + 1);
-        encoded.clear();
-        side.row_codec.encode_rows(columns, &mut offsets, &mut encoded.bytes)?;
-        encoded.ends.extend_from_slice(offsets.get(1..).unwrap_or_default());
-        // A side of which no column is needed.
-        encoded.ends.resize(keys.len(), encoded.bytes.len() as u32);
-        side.table(&mut *ctx.state)?.append(0, keys, rows, encoded)
     }
 
     fn run(&mut self, ctx: &mut OperatorContext) -> Result<Progress> {
@@ -142,7 +88,7 @@ impl AppendJoin {
 
     /// Reads matches until there are enough for a batch of output.
     fn collect(&mut self, work: &mut Work, state: &mut dyn StateBackend) -> Result<()> {
-        let lists = self.sides[1 - work.port].table(state)?;
+        let lists = self.sides[1 - work.port].lists(state)?;
         while work.next_row < work.heads.len() && self.found.len() < TARGET_BATCH_ROWS {
             let (head, row) = (work.heads[work.next_row], work.next_row as u32);
             if head != NO_SLOT {
@@ -159,12 +105,13 @@ impl AppendJoin {
     }
 
     /// Judges the pairs and builds output of those that pass.
-    fn emit(&mut self, work: &Work, ctx: &OperatorContext) -> Result<()> {
+    fn emit(&mut self, work: &Work, ctx: &mut OperatorContext) -> Result<()> {
         if self.pairs.is_empty() {
             return Ok(());
         }
         let (port, rows) = (work.port, &work.batch.rows);
-        let found = self.sides[1 - port].row_codec.decode(self.found.iter())?;
+        let other = &self.sides[1 - port];
+        let found = other.decode(&other.view(&mut *ctx.state)?, self.found.iter().copied(), &mut self.scratch)?;
         let pairs = self.pairs.iter().enumerate().map(|(i, row)| (*row, i as u32));
         let passes = self.builder.judge(port, rows, &found, pairs.clone(), &EvalContext::of(ctx, self.zone))?;
         for (row, i) in pairs.filter(|(_, i)| passes.as_ref().is_none_or(|p| p.value(*i as usize))) {
@@ -190,11 +137,14 @@ impl Operator for AppendJoin {
 
     fn process(&mut self, port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         let side = self.sides.get(port).ok_or_else(|| Error::bug(format!("a join has no input {port}")))?;
-        let keys = keys_of(&side.key_codec, &side.keys, &batch.rows, ctx.max_parallelism)?;
-        let rows: Vec<u32> = (0..keys.keys.len() as u32).filter(|r| !keys.has_null[*r as usize]).collect();
-        self.store(port, batch.rows.columns(), &keys.keys, &rows, ctx)?;
+        let keys = side.keys(&batch.rows, ctx.max_parallelism)?;
+        let of: Vec<usize> = (0..keys.keys.len()).filter(|r| !keys.has_null[*r]).collect();
+        let max_parallelism = ctx.max_parallelism;
+        let namespaces = vec![NAMESPACE; of.len()];
+        let rows = Rows { rows: &batch.rows, keys: &keys.keys, of: &of, namespaces: &namespaces, max_parallelism };
+        side.insert(&rows, &mut *ctx.state, &mut |_, _| {})?;
         let mut heads = Vec::with_capacity(keys.keys.len());
-        self.sides[1 - port].table(&mut *ctx.state)?.find(0, &keys.keys, &mut heads);
+        self.sides[1 - port].lists(&mut *ctx.state)?.find(NAMESPACE, &keys.keys, &mut heads);
         heads.iter_mut().zip(&keys.has_null).filter(|(_, null)| **null).for_each(|(head, _)| *head = NO_SLOT);
         self.work = Some(Work { port, batch, heads, next_row: 0, from: NO_SLOT });
         self.run(ctx)

@@ -4,22 +4,22 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use arrow_array::ArrayRef;
+use arrow_buffer::BooleanBuffer;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::element::Signal;
 use flott_core::error::{Error, Result};
-use flott_core::key_group::key_hash;
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
-use flott_core::state::{RowTable, Slot, StateBackend};
+use flott_core::state::{ByteRows, Slot, StateBackend};
 use flott_core::time::EventTime;
 use flott_core::types::Column;
 use flott_expr::EvalContext;
 use flott_plan::IntervalJoinSpec;
 
-use super::chains::Chains;
-use super::store::{Info, Keys, Rows, Store, all, key_of};
+use super::dated::{Dated, View};
+use super::store::{Info, Keys, Rows};
 use super::{Builder, Source};
 use crate::emit::Pending;
 use crate::window::{Tracker, milliseconds};
@@ -45,11 +45,12 @@ pub(crate) struct IntervalJoin {
     work: Option<Work>,
     /// A watermark came: buckets may have to go before it is passed on.
     expiring: Option<Expiring>,
+    scratch: ByteRows,
     pending: Pending,
 }
 
 struct Side {
-    store: Store,
+    rows: Dated,
     time: usize,
     time_name: String,
     /// A row at `t` matches rows of the other side from `t + reach.0` to `t + reach.1`.
@@ -58,8 +59,8 @@ struct Side {
     outer: bool,
     expires: bool,
     bucket_ms: i64,
-    /// Rows by key, per bucket. Derived from state.
-    index: BTreeMap<i64, Chains>,
+    /// Those with rows.
+    buckets: BTreeSet<i64>,
 }
 
 /// A batch that is being joined.
@@ -95,33 +96,42 @@ impl Side {
     fn is_complete(&self, bucket: i64, progress: i64) -> bool {
         self.expires && self.complete_at(bucket) <= progress
     }
-    /// Appends the rows under `key` whose time is within reach of `time_ms` of the other side.
-    fn candidates(&self, table: &dyn RowTable, key: &[u8], hash: u64, range: (i64, i64), found: &mut Vec<Slot>) {
+    /// Appends the rows under a key in the buckets of `range`; where times are kept beside the rows, only those within it.
+    fn candidates(&self, view: &View<'_>, key: (&[u8], u64), range: (i64, i64), found: &mut Vec<Slot>) {
         if range.0 > range.1 {
             return;
         }
-        for (_, chains) in self.index.range(self.bucket_of(range.0)..=self.bucket_of(range.1)) {
-            chains.each_hashed(
-                hash,
-                |slot| key_of(table, slot) == key,
-                |slot| {
-                    let time_ms = Info::read(table.row(slot)).time_ms;
-                    if (range.0..=range.1).contains(&time_ms) {
-                        found.push(slot);
-                    }
-                },
-            );
+        let buckets = self.buckets.range(self.bucket_of(range.0)..=self.bucket_of(range.1));
+        for bucket in buckets {
+            self.rows.each(view, *bucket, key, |slot| {
+                let time_ms = view.time_ms(slot);
+                if time_ms.is_none_or(|t| (range.0..=range.1).contains(&t)) {
+                    found.push(slot);
+                }
+            });
         }
     }
-    fn rebuild(&mut self, state: &mut dyn StateBackend) -> Result<()> {
-        let table = self.store.table(state)?;
-        for bucket in table.namespaces() {
-            let chains = self.index.entry(bucket).or_default();
-            for slot in all(table, bucket) {
-                let key = key_of(table, slot);
-                chains.add_hashed(key_hash(key), slot, |other| key_of(table, other) == key);
-            }
+    /// Which pairs of a row of the other side and a candidate lie within that side's `reach`; `None`: all.
+    fn near(
+        &self,
+        found: &[ArrayRef],
+        reach: (i64, i64),
+        pairs: &[(u32, Slot)],
+        times: &[i64],
+    ) -> Result<Option<BooleanBuffer>> {
+        if self.rows.marks() {
+            return Ok(None);
         }
+        let found = milliseconds(&found[self.time], &self.time_name)?;
+        Ok(Some(BooleanBuffer::collect_bool(pairs.len(), |i| {
+            let apart = found[i].saturating_sub(times[pairs[i].0 as usize]);
+            (reach.0..=reach.1).contains(&apart)
+        })))
+    }
+    fn open(&mut self, state: &mut dyn StateBackend) -> Result<()> {
+        self.rows.open(state)?;
+        self.rows.find_by_key(state)?;
+        self.buckets = self.rows.view(state)?.namespaces().into_iter().collect();
         Ok(())
     }
 }
@@ -138,14 +148,14 @@ impl IntervalJoin {
         let side = |name, columns: &[Column], keys: &[usize], time: usize, reach, outer, keep: bool| -> Result<Side> {
             let column = columns.get(time).filter(|_| !spec.processing_time);
             Ok(Side {
-                store: Store::new(name, columns, keys)?,
+                rows: Dated::new(name, columns, keys, outer || spec.processing_time)?,
                 time,
                 time_name: column.map(|c| c.name.clone()).unwrap_or_default(),
                 reach,
                 outer,
                 expires: !keep,
                 bucket_ms: if keep { bucket_ms.max(KEPT_BUCKET_MS) } else { bucket_ms },
-                index: BTreeMap::new(),
+                buckets: BTreeSet::new(),
             })
         };
         let (lower, upper) = (spec.lower_ms, spec.upper_ms);
@@ -164,6 +174,7 @@ impl IntervalJoin {
             tracker: Tracker::new(),
             work: None,
             expiring: None,
+            scratch: ByteRows::default(),
             pending: Pending::default(),
         })
     }
@@ -201,7 +212,7 @@ impl IntervalJoin {
     /// Finds the candidates of the next rows: about a batch of them.
     fn collect(&self, work: &mut Work, state: &mut dyn StateBackend) -> Result<()> {
         let (own, other) = (&self.sides[work.port], &self.sides[1 - work.port]);
-        let table = other.store.table(state)?;
+        let view = other.rows.view(state)?;
         work.pairs.clear();
         work.next_pair = 0;
         let mut found = Vec::new();
@@ -214,7 +225,7 @@ impl IntervalJoin {
             let time_ms = work.times[row];
             let range = (time_ms.saturating_add(own.reach.0), time_ms.saturating_add(own.reach.1));
             let keys = &work.keys.keys;
-            other.candidates(table, keys.key(row), keys.hashes[row], range, &mut found);
+            other.candidates(&view, (keys.key(row), keys.hashes[row]), range, &mut found);
             work.pairs.extend(found.drain(..).map(|slot| (row as u32, slot)));
         }
         Ok(())
@@ -226,22 +237,23 @@ impl IntervalJoin {
         let other = &self.sides[1 - work.port];
         let upto = work.pairs.len().min(work.next_pair + TARGET_BATCH_ROWS);
         let pairs = &work.pairs[work.next_pair..upto];
-        let table = other.store.table(&mut *ctx.state)?;
-        let found = other.store.decode(table, pairs.iter().map(|p| p.1))?;
+        let mut view = other.rows.view(&mut *ctx.state)?;
+        let found = other.rows.decode(&view, pairs.iter().map(|p| p.1), &mut self.scratch)?;
+        let near = other.near(&found, self.sides[work.port].reach, pairs, &work.times)?;
         let numbered = pairs.iter().enumerate().map(|(i, p)| (p.0, i as u32));
         let passes = self.builder.judge(work.port, &work.batch.rows, &found, numbered, &eval)?;
+        let passes = [near, passes].into_iter().flatten().reduce(|a, b| &a & &b);
         for (i, (row, slot)) in pairs.iter().enumerate() {
             if passes.as_ref().is_some_and(|p| !p.value(i)) {
                 continue;
             }
             work.matched[*row as usize] = true;
-            let mut info = Info::read(table.row(*slot));
-            if other.outer && info.matched != info.copies {
-                info.matched = info.copies;
+            let copies = view.copies(*slot);
+            if let (true, Some(table)) = (other.outer, view.counted()) {
+                let info = Info { matched: copies, ..Info::read(table.row(*slot)) };
                 info.write(table.row_mut(*slot));
             }
-            let times = i64::from(info.copies);
-            self.builder.push(RowKind::Insert, Source::Input(*row), Source::Found(i as u32), times);
+            self.builder.push(RowKind::Insert, Source::Input(*row), Source::Found(i as u32), i64::from(copies));
         }
         work.next_pair = upto;
         self.emit(work.port, &work.batch, &found)
@@ -264,19 +276,19 @@ impl IntervalJoin {
         let (keys, max_parallelism) = (&work.keys.keys, ctx.max_parallelism);
         let rows = Rows { rows: &work.batch.rows, keys, of: &of, namespaces: &buckets, max_parallelism };
         let mut is_new = vec![false; of.len()];
-        let slots = side.store.insert(&rows, &mut *ctx.state, &mut |j, info| {
+        let slots = side.rows.insert(&rows, &mut *ctx.state, &mut |j, info| {
             is_new[j] = info.copies == 1;
             info.time_ms = work.times[of[j]];
             info.matched += u32::from(work.matched[of[j]]);
         })?;
-        let table = side.store.table(&mut *ctx.state)?;
-        for (j, slot) in slots.iter().enumerate().filter(|(j, _)| is_new[*j]) {
-            let key = keys.key(of[j]);
-            let chains = side.index.entry(buckets[j]).or_default();
-            chains.add_hashed(keys.hashes[of[j]], *slot, |other| key_of(table, other) == key);
+        side.buckets.extend(&buckets);
+        if let View::Counted(table) = side.rows.view(&mut *ctx.state)? {
+            for (j, slot) in slots.iter().enumerate().filter(|(j, _)| is_new[*j]) {
+                side.rows.add(buckets[j], (keys.key(of[j]), keys.hashes[of[j]]), *slot, table);
+            }
         }
         if self.builder.len() > 0 {
-            let nothing = self.sides[1 - work.port].store.nothing();
+            let nothing = self.sides[1 - work.port].rows.nothing();
             self.emit(work.port, &work.batch, &nothing)?;
         }
         Ok(())
@@ -302,12 +314,12 @@ impl IntervalJoin {
             return Ok(Some(expiring));
         }
         for port in 0..2 {
-            while let Some((&bucket, _)) = self.sides[port].index.first_key_value() {
+            while let Some(&bucket) = self.sides[port].buckets.first() {
                 if !self.sides[port].is_complete(bucket, expiring.upto) {
                     break;
                 }
                 if self.sides[port].outer {
-                    let slots = all(self.sides[port].store.table(&mut *ctx.state)?, bucket);
+                    let slots = self.sides[port].rows.view(&mut *ctx.state)?.all(bucket);
                     expiring.bucket = Some((port, bucket, slots));
                     return Ok(Some(expiring));
                 }
@@ -322,22 +334,22 @@ impl IntervalJoin {
     }
 
     fn drop_bucket(&mut self, port: usize, bucket: i64, state: &mut dyn StateBackend) -> Result<()> {
-        self.sides[port].index.remove(&bucket);
-        self.sides[port].store.table(state)?.drop_namespace(bucket);
-        Ok(())
+        self.sides[port].buckets.remove(&bucket);
+        self.sides[port].rows.drop_namespace(bucket, state)
     }
 
     /// Rows of a bucket that have found no match appear alone.
     fn unmatched(&mut self, port: usize, slots: &[Slot], state: &mut dyn StateBackend) -> Result<()> {
-        let store = &self.sides[port].store;
-        let table = store.table(state)?;
-        let rows = ChangeBatch::append(store.batch(table, slots)?);
+        let side = &self.sides[port].rows;
+        let mut view = side.view(state)?;
+        let rows = ChangeBatch::append(side.batch(&view, slots, &mut self.scratch)?);
+        let table = view.counted().ok_or_else(|| Error::bug("a side that pads counts its rows"))?;
         for (i, slot) in slots.iter().enumerate() {
             let info = Info::read(table.row(*slot));
             let times = i64::from(info.copies.saturating_sub(info.matched));
             self.builder.push(RowKind::Insert, Source::Input(i as u32), Source::Null, times);
         }
-        let nothing = self.sides[1 - port].store.nothing();
+        let nothing = self.sides[1 - port].rows.nothing();
         self.emit(port, &rows, &nothing)
     }
 
@@ -345,7 +357,7 @@ impl IntervalJoin {
         if !self.processing_time {
             return;
         }
-        let first = |s: &Side| s.index.first_key_value().map(|(b, _)| s.complete_at(*b).saturating_add(1));
+        let first = |s: &Side| s.buckets.first().map(|b| s.complete_at(*b).saturating_add(1));
         if let Some(at) = self.sides.iter().filter_map(first).min() {
             ctx.out.wake_at(at);
         }
@@ -356,8 +368,7 @@ impl Operator for IntervalJoin {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         self.zone = session_zone(&ctx.config)?;
         for side in &mut self.sides {
-            side.store.open(&mut *ctx.state)?;
-            side.rebuild(&mut *ctx.state)?;
+            side.open(&mut *ctx.state)?;
         }
         self.tracker.open(ctx)?;
         self.wake(ctx);
@@ -371,7 +382,7 @@ impl Operator for IntervalJoin {
             true => vec![ctx.clock.now_ms(); rows],
             false => milliseconds(batch.rows.column(side.time), &side.time_name)?,
         };
-        let keys = side.store.keys(&batch.rows, ctx.max_parallelism)?;
+        let keys = side.rows.keys(&batch.rows, ctx.max_parallelism)?;
         let matched = vec![false; rows];
         self.work = Some(Work { port, batch, keys, times, next_row: 0, pairs: Vec::new(), next_pair: 0, matched });
         self.run(ctx)

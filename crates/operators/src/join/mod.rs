@@ -3,6 +3,7 @@
 
 mod append;
 mod chains;
+mod dated;
 mod expiring;
 mod interval;
 mod output;

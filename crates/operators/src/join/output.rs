@@ -8,7 +8,7 @@ use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::Result;
 use flott_core::types::{Column, arrow_schema};
 use flott_expr::{CompiledExpr, EvalContext};
-use flott_plan::JoinSpec;
+use flott_plan::{Expr, JoinSpec};
 
 /// Where one half of an output row comes from.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +21,30 @@ pub(crate) enum Source {
     Null,
 }
 
+/// What pairs must fulfil beyond equal keys, over the columns that it looks at.
+struct Condition {
+    expr: CompiledExpr,
+    /// Of left columns followed by right ones.
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Condition {
+    fn new(condition: &Expr, both: &[Column]) -> Result<Self> {
+        let mut columns = Vec::new();
+        condition.visit_columns(&mut |c| columns.push(c));
+        columns.sort_unstable();
+        columns.dedup();
+        let used: Vec<Column> = columns.iter().map(|&c| both[c].clone()).collect();
+        let place = |c: usize| columns.binary_search(&c).unwrap_or_default();
+        let condition = condition.replace_columns(&|c| Expr::column(place(c), both[c].data_type.clone()));
+        Ok(Condition { expr: CompiledExpr::compile(&condition, &used)?, schema: arrow_schema(&used), columns })
+    }
+}
+
 /// Collects output rows.
 pub(crate) struct Builder {
-    condition: Option<CompiledExpr>,
-    pair_schema: SchemaRef,
+    condition: Option<Condition>,
     schema: SchemaRef,
     widths: [usize; 2],
     projects_right: bool,
@@ -39,8 +59,7 @@ impl Builder {
     pub(crate) fn new(join: &JoinSpec, output: &[Column]) -> Result<Self> {
         let both: Vec<Column> = join.left.iter().chain(&join.right).cloned().collect();
         Ok(Builder {
-            condition: join.condition.as_ref().map(|c| CompiledExpr::compile(c, &both)).transpose()?,
-            pair_schema: arrow_schema(&both),
+            condition: join.condition.as_ref().map(|c| Condition::new(c, &both)).transpose()?,
             schema: arrow_schema(output),
             widths: [join.left.len(), join.right.len()],
             projects_right: join.kind.projects_right(),
@@ -66,10 +85,17 @@ impl Builder {
         let (input, candidates): (Vec<u32>, Vec<u32>) = pairs.unzip();
         let count = input.len();
         let (input, candidates) = (UInt32Array::from(input), UInt32Array::from(candidates));
-        let columns = self.halves(port, rows.columns(), &input, found, &candidates, true)?;
+        let column = |c: &usize| {
+            let (half, c) = if *c < self.widths[0] { (0, *c) } else { (1, *c - self.widths[0]) };
+            match half == port {
+                true => gather(rows.column(c), &input),
+                false => gather(&found[c], &candidates),
+            }
+        };
+        let columns = condition.columns.iter().map(column).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let batch = RecordBatch::try_new_with_options(self.pair_schema.clone(), columns, &options)?;
-        let result = condition.evaluate(&batch, eval)?;
+        let batch = RecordBatch::try_new_with_options(condition.schema.clone(), columns, &options)?;
+        let result = condition.expr.evaluate(&batch, eval)?;
         let result = result.as_boolean();
         Ok(Some(match result.nulls() {
             Some(nulls) => result.values() & nulls.inner(),
@@ -105,7 +131,7 @@ impl Builder {
         }
         let input = UInt32Array::from(std::mem::take(&mut self.input));
         let candidates = UInt32Array::from(std::mem::take(&mut self.found));
-        let columns = self.halves(port, rows.columns(), &input, found, &candidates, self.projects_right)?;
+        let columns = self.halves(port, rows.columns(), &input, found, &candidates)?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.kinds.len()));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         let kinds = (!append_only).then(|| self.kinds.as_slice().into());
@@ -119,19 +145,30 @@ impl Builder {
         input: &UInt32Array,
         found: &[ArrayRef],
         candidates: &UInt32Array,
-        with_right: bool,
     ) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::with_capacity(self.widths[0] + self.widths[1]);
-        for half in 0..if with_right { 2 } else { 1 } {
+        for half in 0..if self.projects_right { 2 } else { 1 } {
             let (source, at) = if half == port { (rows, input) } else { (found, candidates) };
-            for (i, column) in source.iter().enumerate() {
-                debug_assert!(i < self.widths[half], "a half has as many columns as its side");
-                columns.push(match at.null_count() == at.len() {
-                    true => new_null_array(column.data_type(), at.len()),
-                    false => arrow_select::take::take(column, at, None)?,
-                });
+            debug_assert_eq!(source.len(), self.widths[half], "a half has as many columns as its side");
+            if at.null_count() == at.len() {
+                columns.extend(source.iter().map(|c| new_null_array(c.data_type(), at.len())));
+            } else if source.first().is_some_and(|c| is_all(at, c.len())) {
+                columns.extend_from_slice(source);
+            } else {
+                for column in source {
+                    columns.push(gather(column, at)?);
+                }
             }
         }
         Ok(columns)
     }
+}
+
+fn gather(column: &ArrayRef, at: &UInt32Array) -> Result<ArrayRef> {
+    Ok(arrow_select::take::take(column, at, None)?)
+}
+
+/// Whether `at` is every row in order.
+fn is_all(at: &UInt32Array, rows: usize) -> bool {
+    at.null_count() == 0 && at.len() == rows && at.values().iter().enumerate().all(|(i, at)| i == *at as usize)
 }

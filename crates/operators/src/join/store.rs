@@ -181,8 +181,11 @@ impl Store {
     }
     /// Stored rows as a batch.
     pub(crate) fn batch(&self, table: &dyn RowTable, slots: &[Slot]) -> Result<RecordBatch> {
-        let columns = self.decode(table, slots.iter().copied())?;
-        let options = RecordBatchOptions::new().with_row_count(Some(slots.len()));
+        self.batch_of(self.decode(table, slots.iter().copied())?, slots.len())
+    }
+    /// Columns as a batch.
+    pub(crate) fn batch_of(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.columns.clone(), columns, &options)?)
     }
 }

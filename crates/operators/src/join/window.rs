@@ -10,13 +10,14 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress, TARGET_BATCH_ROWS};
-use flott_core::state::{RowTable, Slot, StateBackend};
+use flott_core::state::{ByteRows, Slot, StateBackend};
 use flott_core::types::Column;
 use flott_expr::EvalContext;
 use flott_plan::{JoinKind, WindowJoinSpec};
 
 use super::chains::Chains;
-use super::store::{Info, Rows, Store, all, key_of};
+use super::dated::Dated;
+use super::store::Rows;
 use super::{Builder, Source};
 use crate::emit::Pending;
 use crate::window::{Tracker, fires_up_to};
@@ -29,11 +30,12 @@ pub(crate) struct WindowJoin {
     processing_time: bool,
     shift: ZoneShift,
     zone: chrono_tz::Tz,
-    sides: [Store; 2],
+    sides: [Dated; 2],
     builder: Builder,
     tracker: Tracker,
     target: i64,
     firing: Option<Firing>,
+    scratch: ByteRows,
     pending: Pending,
 }
 
@@ -46,12 +48,10 @@ struct Firing {
     /// Candidates of the left rows taken up, as (left row, right row), and how many are done.
     pairs: Vec<(u32, u32)>,
     next_pair: usize,
-    /// The left rows taken up, from `next_left` on; per row its copies, and whether it has found a match.
+    /// The left rows taken up, from `next_left` on; per row whether it has found a match.
     rows: Option<RecordBatch>,
-    left_copies: Vec<i64>,
     left_matched: Vec<bool>,
     right: Vec<Slot>,
-    right_copies: Vec<i64>,
     right_columns: Vec<ArrayRef>,
     right_matched: Vec<bool>,
     next_right: usize,
@@ -69,13 +69,14 @@ impl WindowJoin {
             shift: ZoneShift::new(spec.zone.as_deref())?,
             zone: chrono_tz::UTC,
             sides: [
-                Store::new("left", &join.left, &join.left_keys)?,
-                Store::new("right", &join.right, &join.right_keys)?,
+                Dated::new("left", &join.left, &join.left_keys, false)?,
+                Dated::new("right", &join.right, &join.right_keys, false)?,
             ],
             builder: Builder::new(join, output)?,
             tracker: Tracker::new(),
             target: i64::MIN,
             firing: None,
+            scratch: ByteRows::default(),
             pending: Pending::default(),
         })
     }
@@ -83,7 +84,7 @@ impl WindowJoin {
     fn next_window(&self, state: &mut dyn StateBackend) -> Result<Option<i64>> {
         let mut next = None;
         for side in &self.sides {
-            let first = side.table(state)?.namespaces().first().copied();
+            let first = side.view(state)?.namespaces().first().copied();
             next = [next, first].into_iter().flatten().min();
         }
         Ok(next)
@@ -121,23 +122,23 @@ impl WindowJoin {
         }
     }
 
-    fn begin(&self, end: i64, state: &mut dyn StateBackend) -> Result<Firing> {
+    fn begin(&mut self, end: i64, state: &mut dyn StateBackend) -> Result<Firing> {
         let check = self.tracker.some_fired(end, &self.shift);
         let mut slots = [Vec::new(), Vec::new()];
         for (side, slots) in self.sides.iter().zip(&mut slots) {
-            let table = side.table(state)?;
-            *slots = all(table, end);
+            let view = side.view(state)?;
+            *slots = view.all(end);
             if check {
-                slots.retain(|s| !self.tracker.fired_before(end, key_of(table, *s), &self.shift));
+                slots.retain(|s| !self.tracker.fired_before(end, view.key(*s), &self.shift));
             }
         }
         let [left, right] = slots;
-        let table = self.sides[1].table(state)?;
+        let view = self.sides[1].view(state)?;
         let mut chains = Chains::default();
         for (i, slot) in right.iter().enumerate() {
-            chains.add(key_of(table, *slot), i as u32, |other| key_of(table, right[other as usize]));
+            chains.add(view.key(*slot), i as u32, |other| view.key(right[other as usize]));
         }
-        let right_columns = self.sides[1].decode(table, right.iter().copied())?;
+        let right_columns = self.sides[1].decode(&view, right.iter().copied(), &mut self.scratch)?;
         Ok(Firing {
             end,
             left,
@@ -145,9 +146,7 @@ impl WindowJoin {
             pairs: Vec::new(),
             next_pair: 0,
             rows: None,
-            left_copies: Vec::new(),
             left_matched: Vec::new(),
-            right_copies: right.iter().map(|s| copies(table, *s)).collect(),
             right_matched: vec![false; right.len()],
             right,
             right_columns,
@@ -169,27 +168,26 @@ impl WindowJoin {
             self.unmatched_right(&mut firing, &mut *ctx.state)?;
             return Ok(Some(firing));
         }
-        for side in &self.sides {
-            side.table(&mut *ctx.state)?.drop_namespace(firing.end);
+        for side in &mut self.sides {
+            side.drop_namespace(firing.end, &mut *ctx.state)?;
         }
         Ok(None)
     }
 
     /// Finds the candidates of the next left rows.
-    fn take_up(&self, firing: &mut Firing, ctx: &mut OperatorContext) -> Result<()> {
-        let table = self.sides[0].table(&mut *ctx.state)?;
+    fn take_up(&mut self, firing: &mut Firing, ctx: &mut OperatorContext) -> Result<()> {
+        let view = self.sides[0].view(&mut *ctx.state)?;
         let slots = &firing.left[firing.next_left..];
         let slots = &slots[..slots.len().min(TARGET_BATCH_ROWS)];
-        let rows = self.sides[0].batch(table, slots)?;
-        firing.left_copies = slots.iter().map(|s| copies(table, *s)).collect();
+        let rows = self.sides[0].batch(&view, slots, &mut self.scratch)?;
         let keys = self.sides[0].keys(&rows, ctx.max_parallelism)?;
-        let right = self.sides[1].table(&mut *ctx.state)?;
+        let right = self.sides[1].view(&mut *ctx.state)?;
         firing.pairs.clear();
         firing.next_pair = 0;
         let mut taken = 0;
         while taken < rows.num_rows() && firing.pairs.len() < TARGET_BATCH_ROWS {
             let (row, key) = (taken as u32, keys.keys.key(taken));
-            let same = |other: u32| key_of(right, firing.right[other as usize]) == key;
+            let same = |other: u32| right.key(firing.right[other as usize]) == key;
             if !keys.has_null[taken] {
                 firing.chains.each_hashed(keys.keys.hashes[taken], same, |other| firing.pairs.push((row, other)));
             }
@@ -216,20 +214,16 @@ impl WindowJoin {
             }
             let first = !std::mem::replace(&mut firing.left_matched[*l as usize], true);
             firing.right_matched[*r as usize] = true;
-            let times = firing.left_copies[*l as usize];
             match self.kind {
-                JoinKind::Semi if first => self.builder.push(RowKind::Insert, Source::Input(*l), Source::Null, times),
+                JoinKind::Semi if first => self.builder.push(RowKind::Insert, Source::Input(*l), Source::Null, 1),
                 JoinKind::Semi | JoinKind::Anti => {}
-                _ => {
-                    let times = times * firing.right_copies[*r as usize];
-                    self.builder.push(RowKind::Insert, Source::Input(*l), Source::Found(*r), times);
-                }
+                _ => self.builder.push(RowKind::Insert, Source::Input(*l), Source::Found(*r), 1),
             }
         }
         if firing.next_pair == firing.pairs.len() {
             if self.kind.pads_right() || self.kind == JoinKind::Anti {
                 for (l, _) in firing.left_matched.iter().enumerate().filter(|(_, m)| !**m) {
-                    self.builder.push(RowKind::Insert, Source::Input(l as u32), Source::Null, firing.left_copies[l]);
+                    self.builder.push(RowKind::Insert, Source::Input(l as u32), Source::Null, 1);
                 }
             }
             firing.next_left += rows.num_rows();
@@ -242,10 +236,10 @@ impl WindowJoin {
         let upto = firing.right.len().min(firing.next_right + TARGET_BATCH_ROWS);
         let range = firing.next_right..upto;
         let slots = &firing.right[range.clone()];
-        let table = self.sides[1].table(state)?;
-        let rows = self.sides[1].batch(table, slots)?;
-        for (i, slot) in slots.iter().enumerate().filter(|(i, _)| !firing.right_matched[range.start + i]) {
-            self.builder.push(RowKind::Insert, Source::Null, Source::Input(i as u32), copies(table, *slot));
+        let view = self.sides[1].view(state)?;
+        let rows = self.sides[1].batch(&view, slots, &mut self.scratch)?;
+        for i in (0..slots.len()).filter(|i| !firing.right_matched[range.start + i]) {
+            self.builder.push(RowKind::Insert, Source::Null, Source::Input(i as u32), 1);
         }
         firing.next_right = upto;
         let nothing = self.sides[0].nothing();
@@ -266,10 +260,6 @@ impl WindowJoin {
             _ => !self.kind.right_outer(),
         }
     }
-}
-
-fn copies(table: &dyn RowTable, slot: Slot) -> i64 {
-    i64::from(Info::read(table.row(slot)).copies)
 }
 
 /// The end of each row's window.

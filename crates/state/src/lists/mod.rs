@@ -19,7 +19,7 @@ use flott_core::state::{ByteRows, KeyBatch, ListTable, NO_SLOT, Slot};
 use crate::rows::foreign_group;
 use crate::rows::index::SlotIndex;
 use crate::rows::segment::{OFFSET_BITS, SEGMENT_ROWS};
-use segment::{ListBlock, Segment};
+use segment::{BYTES_MAX, ListBlock, Segment};
 
 /// Segments per table; one less than fits, so that no slot equals `NO_SLOT`.
 const SEGMENTS_MAX: usize = (1 << (32 - OFFSET_BITS)) - 1;
@@ -112,7 +112,9 @@ impl ListStore {
             Some(&last) if live(&self.segments, last as usize).has_room() => last as usize,
             _ => {
                 self.versions += 1;
-                let segment = Some(Segment::new(namespace, self.versions));
+                // A namespace that has filled a segment will fill the next.
+                let bytes = if space.segments.is_empty() { 0 } else { BYTES_MAX };
+                let segment = Some(Segment::new(namespace, self.versions, bytes));
                 let at = match self.free_segments.pop() {
                     Some(at) => {
                         self.segments[at as usize] = segment;
@@ -188,18 +190,34 @@ impl ListTable for ListStore {
         }
     }
 
-    fn read(&self, head: Slot, from: Slot, limit: usize, values: &mut ByteRows) -> Slot {
+    fn read(&self, head: Slot, from: Slot, limit: usize, slots: &mut Vec<Slot>) -> Slot {
         let mut slot = from;
         for _ in 0..limit {
+            slots.push(slot);
             let (at, offset) = place(slot);
-            let segment = live(&self.segments, at);
-            values.push(segment.block().value(offset));
-            slot = segment.links[offset];
+            slot = live(&self.segments, at).links[offset];
             if slot == head {
                 return NO_SLOT;
             }
         }
         slot
+    }
+
+    fn head(&self, namespace: i64, hash: u64, key: &[u8]) -> Slot {
+        let space = self.spaces.get(&namespace);
+        space.and_then(|space| head(space, &self.segments, hash, key)).unwrap_or(NO_SLOT)
+    }
+
+    fn entry(&self, slot: Slot) -> (&[u8], usize) {
+        let (at, offset) = place(slot);
+        live(&self.segments, at).block().entry(offset)
+    }
+
+    fn scan(&self, namespace: i64, slots: &mut Vec<Slot>) {
+        for &at in self.spaces.get(&namespace).map(|s| s.segments.as_slice()).unwrap_or_default() {
+            let first = at << OFFSET_BITS;
+            slots.extend(first..first + live(&self.segments, at as usize).block().len() as Slot);
+        }
     }
 
     fn namespaces(&self) -> Vec<i64> {

@@ -9,7 +9,7 @@ use flott_core::state::Slot;
 use crate::rows::segment::{SEGMENT_ROWS, Shared};
 
 /// Bytes after which a segment counts as full: what a value that follows a cut may have to copy.
-const BYTES_MAX: usize = 1 << 20;
+pub(super) const BYTES_MAX: usize = 1 << 20;
 /// A segment that a snapshot reads and that has grown to this share is left alone.
 const SEALED_SHARE: usize = 4;
 
@@ -39,6 +39,11 @@ impl ListBlock {
         let (start, end) = self.ends[offset];
         &self.bytes[start as usize..end as usize]
     }
+    #[inline]
+    pub(crate) fn entry(&self, offset: usize) -> (&[u8], usize) {
+        let (start, (key_end, end)) = (self.start(offset), self.ends[offset]);
+        (&self.bytes[start..end as usize], key_end as usize - start)
+    }
     pub(crate) fn group(&self, offset: usize, max_parallelism: u32) -> KeyGroup {
         key_group_of(self.hashes[offset], max_parallelism)
     }
@@ -62,8 +67,12 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(namespace: i64, version: u64) -> Self {
-        Segment { namespace, version, block: Shared::Own(ListBlock::default()), links: Vec::new() }
+    /// An empty one with room for so many `bytes` and what they end up as.
+    pub(crate) fn new(namespace: i64, version: u64, bytes: usize) -> Self {
+        let mut block = ListBlock::default();
+        // The value that makes it full lies beyond.
+        block.bytes.reserve(bytes + bytes / 16);
+        Segment { namespace, version, block: Shared::Own(block), links: Vec::new() }
     }
     #[inline]
     pub(crate) fn block(&self) -> &ListBlock {

@@ -29,11 +29,15 @@ fn values(range: impl Iterator<Item = u64>) -> ByteRows {
 fn list(store: &ListStore, namespace: i64, i: u64, limit: usize) -> Vec<Vec<u8>> {
     let mut heads = Vec::new();
     store.find(namespace, &keys(std::iter::once(i)), &mut heads);
-    let (mut found, mut from) = (ByteRows::default(), heads[0]);
+    let (mut found, mut from) = (Vec::new(), heads[0]);
     while from != NO_SLOT {
         from = store.read(heads[0], from, limit, &mut found);
     }
-    let mut list: Vec<Vec<u8>> = found.iter().map(<[u8]>::to_vec).collect();
+    let value = |slot: &Slot| {
+        let (entry, key_len) = store.entry(*slot);
+        entry[key_len..].to_vec()
+    };
+    let mut list: Vec<Vec<u8>> = found.iter().map(value).collect();
     list.sort();
     list
 }
