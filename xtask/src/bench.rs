@@ -11,14 +11,22 @@ mod kafka;
 mod nexmark;
 pub mod process;
 
-/// Runs `bench nexmark` or `bench checkpoint`.
+/// Runs one of the benchmarks.
 pub fn run(args: &[String]) -> Result<(), String> {
     match args.first().map(String::as_str) {
         Some("nexmark") => nexmark::run(&args[1..]),
         Some("checkpoint") => checkpoint::run(&args[1..]),
         Some("kafka") => kafka::run(&args[1..]),
-        _ => Err("usage: cargo xtask bench nexmark | checkpoint | kafka".into()),
+        Some("latency") => latency(&args[1..]),
+        _ => Err("usage: cargo xtask bench nexmark | checkpoint | kafka | latency".into()),
     }
+}
+
+/// The keyed count of the example `latency`, with its arguments.
+fn latency(args: &[String]) -> Result<(), String> {
+    let mut example = Command::new(release_example("flott", "latency")?);
+    let status = example.args(args).status().map_err(|e| e.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("latency ended with {status}")) }
 }
 
 /// Builds the release binary and returns its path.
@@ -66,7 +74,9 @@ pub fn ddl(source_options: &str) -> Result<String, String> {
 /// The script with other connector options for one of its tables.
 pub fn with_options(text: &str, table: &str, options: &str) -> Result<String, String> {
     let declared = text.find(&format!("CREATE TABLE {table}")).ok_or_else(|| format!("no table {table} in\n{text}"))?;
-    let open = text[declared..].find("WITH (").map(|at| declared + at).ok_or_else(|| format!("{table} has no options"))?;
-    let close = text[open..].find(");").map(|at| open + at).ok_or_else(|| format!("{table}: its options do not end"))?;
+    let open =
+        text[declared..].find("WITH (").map(|at| declared + at).ok_or_else(|| format!("{table} has no options"))?;
+    let close =
+        text[open..].find(");").map(|at| open + at).ok_or_else(|| format!("{table}: its options do not end"))?;
     Ok(format!("{}WITH ({options}{}", &text[..open], &text[close..]))
 }

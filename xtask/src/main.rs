@@ -19,9 +19,10 @@ mod tidy;
 
 const USAGE: &str = "\
 cargo xtask tidy                     check the layout: imports, first lines, sizes
-cargo xtask bench nexmark [--queries q0,q5] [--events N] [--parallelism P] [--checkpoint-interval D] [--json]
+cargo xtask bench nexmark [--queries q0,q5] [--events N] [--parallelism 1,2] [--checkpoint-interval off,5s] [--peer flink] [--json]
 cargo xtask bench checkpoint         what checkpoints cost: interleaved pairs with and without
 cargo xtask bench kafka [--records N] [--peer flink]   Kafka pipelines beside a bare consumer and Flink
+cargo xtask bench latency [ROWS_PER_SECOND] [SECONDS] [PARALLELISM]   percentiles of a keyed count
 cargo xtask crash [--kills N] [--seed S] [--switch-off fence|dedup]
 cargo xtask flink-diff [FILE…] [--record]   the cases of tests/sql and tests/flink on stock Flink
 cargo xtask e2e kafka-mysql …        jobs on real servers, with kills and restarts

@@ -42,8 +42,9 @@ const QUERIES: &[(&str, f64)] = &[
 ];
 /// So many CPU seconds of Flink a run of a query is meant to take.
 const FLINK_CPU_S: f64 = 16.0;
-/// The same for files, whose JSON costs Flink more than most queries: as a share.
-const FILE_SHARE: f64 = 0.15;
+/// The same from files, and what reading a million events as JSON costs Flink.
+const FLINK_FILE_CPU_S: f64 = 8.0;
+const FLINK_JSON_CPU_S: f64 = 8.0;
 /// A run with checkpoints lasts at least so many intervals, if its state stays below [`STATE_MB`].
 const INTERVALS: f64 = 1.3;
 const STATE_MB: f64 = 9_000.0;
@@ -111,9 +112,10 @@ pub fn run(args: &[String]) -> Result<(), String> {
     for file in options.files.iter().copied() {
         let mut rows: Vec<Row> = Vec::new();
         for query in &options.queries {
-            let (_, cost) = QUERIES.iter().find(|(q, _)| q == query).ok_or(format!("--queries: there is no `{query}`"))?;
-            let share = if file { FILE_SHARE } else { 1.0 };
-            let events = (share * FLINK_CPU_S / cost * 2.0).round().max(1.0) as u64 * 500_000;
+            let (_, cost) =
+                QUERIES.iter().find(|(q, _)| q == query).ok_or(format!("--queries: there is no `{query}`"))?;
+            let millions = if file { FLINK_FILE_CPU_S / (cost + FLINK_JSON_CPU_S) } else { FLINK_CPU_S / cost };
+            let events = (millions * 2.0).round().max(1.0) as u64 * 500_000;
             let measured = bench.measure(query, options.events.unwrap_or(events), file, &options)?;
             if !options.json {
                 if rows.is_empty() {
