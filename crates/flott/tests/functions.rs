@@ -279,6 +279,20 @@ fn aggregates_of_the_user_in_sql() {
     let row = |id, text: &str| (id, text.to_owned());
     let grouped = format!("SELECT id AS f0, COALESCE(longest(text, n), '-') AS f1 FROM {TEXTS} GROUP BY id");
     assert_eq!(last(&env, &grouped), [row(1, "bcd×5"), row(2, "x×2"), row(3, "-")]);
+    let distinct = format!(
+        "SELECT id AS f0, COALESCE(LONGEST(DISTINCT text, id) FILTER (WHERE n < 3), 'none') AS f1 \
+         FROM {TEXTS} GROUP BY id HAVING plain(id) > 1"
+    );
+    assert_eq!(last(&env, &distinct), [row(1, "bcd×1"), row(2, "x×2")]);
+    // Over what updates: each group's longest text, then the longest of these.
+    let updating = format!("SELECT 0 AS f0, COALESCE(longest(f1, 1), '-') AS f1 FROM ({grouped}) AS g");
+    assert_eq!(last(&env, &updating), [row(0, "bcd×5×1")]);
+    let over = format!(
+        "SELECT id AS f0, COALESCE(longest(text, n) OVER (PARTITION BY id ORDER BY pt ROWS BETWEEN 1 PRECEDING AND CURRENT ROW), '-') \
+         AS f1 FROM (SELECT *, PROCTIME() AS pt FROM {TEXTS})"
+    );
+    let found = rows::<(i32, String)>(&env, &over).expect("rows");
+    assert_eq!(found, [row(1, "a×2"), row(1, "bcd×1"), row(1, "bcd×5"), row(2, "x×1"), row(2, "x×2"), row(3, "-")]);
 }
 
 #[test]

@@ -69,3 +69,6 @@ pub(super) fn column(user: &UserAggregate, arrow: &Arrow, values: &[Beside]) -> 
         Ok(made)
     })
 }
+
+#[cfg(test)]
+mod tests;
