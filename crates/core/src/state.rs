@@ -155,8 +155,11 @@ pub trait ValueTable {
     fn put(&mut self, namespace: i64, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()>;
     /// Removes the value.
     fn remove(&mut self, namespace: i64, group: KeyGroup, key: &[u8]) -> Result<()>;
-    /// Reads the values of all keys of a batch at once: what a RocksDB MultiGet needs.
-    fn get_batch(&mut self, namespace: i64, keys: &KeyBatch, values: &mut Vec<Option<Arc<[u8]>>>) -> Result<()>;
+    /// Reads the values of the keys `rows` of a batch at once, one for each of `rows`: what a RocksDB MultiGet needs. `values` is
+    /// overwritten.
+    fn get_batch(&mut self, namespace: i64, keys: &KeyBatch, rows: &[u32], values: &mut FoundValues) -> Result<()>;
+    /// Sets `values` `i` under key `rows[i]` of a batch, for each `i`.
+    fn put_batch(&mut self, namespace: i64, keys: &KeyBatch, rows: &[u32], values: &ByteRows) -> Result<()>;
     /// Calls `f(namespace, group, key, value)` for every live entry, in order of key group, namespace, key.
     fn for_each(&mut self, f: &mut dyn FnMut(i64, KeyGroup, &[u8], &[u8]) -> Result<()>) -> Result<()>;
 }
@@ -216,6 +219,65 @@ impl ByteRows {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+    }
+}
+
+/// Values that were looked up, one place for each key: short ones copied back to back, long ones shared.
+#[derive(Clone, Debug, Default)]
+pub struct FoundValues {
+    bytes: Vec<u8>,
+    places: Vec<Found>,
+}
+
+#[derive(Clone, Debug)]
+enum Found {
+    Absent,
+    /// From where to where in the bytes.
+    Copied(usize, usize),
+    Shared(Arc<[u8]>),
+}
+
+impl FoundValues {
+    /// Number of keys that were looked up.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+    /// The value of key `i`, if there is one.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&[u8]> {
+        match &self.places[i] {
+            Found::Absent => None,
+            Found::Copied(start, end) => Some(&self.bytes[*start..*end]),
+            Found::Shared(value) => Some(value),
+        }
+    }
+    /// All of them in order.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+    /// The next key has no value.
+    pub fn push_absent(&mut self) {
+        self.places.push(Found::Absent);
+    }
+    /// The value of the next key, copied.
+    #[inline]
+    pub fn push(&mut self, value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.places.push(Found::Copied(start, self.bytes.len()));
+    }
+    /// The value of the next key, shared.
+    pub fn push_shared(&mut self, value: Arc<[u8]>) {
+        self.places.push(Found::Shared(value));
+    }
+    /// Forgets all, keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
     }
 }
 

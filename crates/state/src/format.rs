@@ -18,10 +18,12 @@ pub(crate) const CHUNK_MAGIC: [u8; 4] = *b"FLKS";
 pub(crate) const CHUNK_HEADER_BYTES: usize = 8;
 /// First byte of a unit of rows.
 pub(crate) const UNIT_ROWS: u8 = 1;
-/// First byte of a unit of values or map entries.
+/// First byte of a unit of map entries; once of values, too.
 pub(crate) const UNIT_ORDERED: u8 = 2;
 /// First byte of a unit of lists.
 pub(crate) const UNIT_LISTS: u8 = 3;
+/// First byte of a unit of values.
+pub(crate) const UNIT_VALUES: u8 = 4;
 
 /// What a handle's descriptor holds, encoded with postcard and followed by its CRC-32.
 #[derive(Clone, Debug, Serialize, Deserialize)]

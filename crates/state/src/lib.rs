@@ -12,6 +12,7 @@ mod small_key;
 pub mod testing;
 pub mod timers;
 pub mod typed;
+mod values;
 
 pub use format::{FORMAT_NAME, FORMAT_VERSION};
 pub use memory::{MemoryBackendFactory, MemoryStateBackend};

@@ -4,10 +4,11 @@ use arrow_schema::SchemaRef;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress};
+use flott_core::state::FoundValues;
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::SortKey;
 
-use super::{KeyedRows, Output, Values, push_prefixed, split_prefixed};
+use super::{KeyedRows, Output, Values, Writes, push_prefixed, split_prefixed};
 use crate::rank::Sorter;
 
 /// What the plan says.
@@ -31,6 +32,8 @@ pub(crate) struct Deduplicate {
     sorter: Sorter,
     schema: SchemaRef,
     values: Values,
+    found: FoundValues,
+    writes: Writes,
     /// The first row to come stays: nothing but the key is remembered.
     first_comes: bool,
 }
@@ -46,7 +49,8 @@ impl Deduplicate {
         let sorter = Sorter::new(&options.order, columns)?;
         let schema = format!("{},{}", sorter.schema(), rows.types);
         let values = Values::new(schema, options.ttl_ms);
-        Ok(Deduplicate { options, rows, sorter, schema: arrow_schema(columns), values, first_comes })
+        let (schema, found, writes) = (arrow_schema(columns), FoundValues::default(), Writes::default());
+        Ok(Deduplicate { options, rows, sorter, schema, values, found, writes, first_comes })
     }
 }
 
@@ -63,12 +67,11 @@ impl Operator for Deduplicate {
         let with_row = self.options.update_before && !self.first_comes;
         let grouped = self.rows.group(&batch, ctx.max_parallelism, with_row)?;
         let sorted = self.sorter.convert(&batch.rows)?;
-        let values = self.values.of(&mut *ctx.state)?;
+        let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
+        values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let (mut out, mut value) = (Output::default(), Vec::new());
         for gid in 0..grouped.len() {
-            let (group, key) = grouped.key(gid);
-            let stored = values.get(0, group, key)?;
-            let before = stored.as_deref().map(split_prefixed).transpose()?;
+            let before = self.found.get(gid).map(split_prefixed).transpose()?;
             let mut winner: Option<usize> = None;
             for row in grouped.rows(gid) {
                 let best = winner.map(|w| sorted.key(w)).or(before.map(|b| b.0));
@@ -85,7 +88,7 @@ impl Operator for Deduplicate {
                 None => out.input(RowKind::Insert, winner),
                 Some((_, row)) => {
                     if self.options.update_before {
-                        out.stored(RowKind::UpdateBefore, row.into());
+                        out.stored(RowKind::UpdateBefore, row);
                     }
                     out.input(RowKind::UpdateAfter, winner);
                 }
@@ -95,8 +98,9 @@ impl Operator for Deduplicate {
             if with_row {
                 value.extend_from_slice(grouped.bytes(winner));
             }
-            values.put(0, group, key, &value)?;
+            self.writes.put(values, &grouped.keys, firsts[gid], &value)?;
         }
+        self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(Some(&batch.rows), self.rows.codec(), &self.schema)? {
             ctx.out.emit(batch);
         }

@@ -1,21 +1,22 @@
 //! SinkUpsertMaterialize: upserts by the sink's key out of a changelog that has another key. Keeps every row of a key in the
 //! order of coming; the last one is the sink's row. A retraction of a row that is not there (its TTL passed) is passed over.
 
-use std::sync::Arc;
-
 use arrow_schema::SchemaRef;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::Result;
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress};
+use flott_core::state::FoundValues;
 use flott_core::types::{Column, arrow_schema};
 
-use super::{KeyedRows, Output, Values, push_prefixed, split_prefixed};
+use super::{KeyedRows, Output, Values, Writes, push_prefixed, split_prefixed};
 
 /// The operator. State: key → rows, each with its length in front.
 pub(crate) struct SinkUpsertMaterialize {
     rows: KeyedRows,
     schema: SchemaRef,
     values: Values,
+    found: FoundValues,
+    writes: Writes,
 }
 
 impl SinkUpsertMaterialize {
@@ -23,7 +24,8 @@ impl SinkUpsertMaterialize {
     pub(crate) fn new(key: &[usize], ttl_ms: Option<i64>, columns: &[Column]) -> Result<Self> {
         let rows = KeyedRows::new(key, columns)?;
         let values = Values::new(format!("list({})", rows.types), ttl_ms);
-        Ok(SinkUpsertMaterialize { rows, schema: arrow_schema(columns), values })
+        let (schema, found, writes) = (arrow_schema(columns), FoundValues::default(), Writes::default());
+        Ok(SinkUpsertMaterialize { rows, schema, values, found, writes })
     }
 }
 
@@ -34,13 +36,12 @@ impl Operator for SinkUpsertMaterialize {
     }
     fn process(&mut self, _port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         let grouped = self.rows.group(&batch, ctx.max_parallelism, true)?;
-        let values = self.values.of(&mut *ctx.state)?;
+        let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
+        values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let (mut out, mut value) = (Output::default(), Vec::new());
         for gid in 0..grouped.len() {
-            let (group, key) = grouped.key(gid);
-            let stored = values.get(0, group, key)?;
             let mut list: Vec<&[u8]> = Vec::new();
-            let mut rest = stored.as_deref().unwrap_or_default();
+            let mut rest = self.found.get(gid).unwrap_or_default();
             while !rest.is_empty() {
                 let (row, tail) = split_prefixed(rest)?;
                 list.push(row);
@@ -57,12 +58,13 @@ impl Operator for SinkUpsertMaterialize {
             }
             let after = list.last().copied();
             match (before, after) {
-                (None, Some(row)) => out.stored(RowKind::Insert, Arc::from(row)),
-                (Some(old), None) => out.stored(RowKind::Delete, Arc::from(old)),
-                (Some(old), Some(new)) if old != new => out.stored(RowKind::UpdateAfter, Arc::from(new)),
+                (None, Some(row)) => out.stored(RowKind::Insert, row),
+                (Some(old), None) => out.stored(RowKind::Delete, old),
+                (Some(old), Some(new)) if old != new => out.stored(RowKind::UpdateAfter, new),
                 _ => {}
             }
             if list.is_empty() {
+                let (group, key) = grouped.key(gid);
                 values.remove(0, group, key)?;
                 continue;
             }
@@ -70,8 +72,9 @@ impl Operator for SinkUpsertMaterialize {
             for row in list {
                 push_prefixed(&mut value, row)?;
             }
-            values.put(0, group, key, &value)?;
+            self.writes.put(values, &grouped.keys, firsts[gid], &value)?;
         }
+        self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(None, self.rows.codec(), &self.schema)? {
             ctx.out.emit(batch);
         }

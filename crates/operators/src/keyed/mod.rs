@@ -19,7 +19,7 @@ pub(crate) use output::Output;
 pub(crate) use rows::{Grouped, KeyedRows, by_group, distinct};
 
 use flott_core::error::{Error, Result};
-use flott_core::state::{StateBackend, TableDescriptor, TableId, TableKind, Ttl, ValueTable};
+use flott_core::state::{ByteRows, KeyBatch, StateBackend, TableDescriptor, TableId, TableKind, Ttl, ValueTable};
 
 /// A table of one byte string per key, registered when the operator opens.
 struct Values {
@@ -40,6 +40,35 @@ impl Values {
     }
     fn of<'a>(&self, state: &'a mut dyn StateBackend) -> Result<&'a mut dyn ValueTable> {
         Ok(state.values(self.table.ok_or_else(|| Error::bug("an operator was used before it was opened"))?))
+    }
+}
+
+/// Bytes of values from which on they are written: more are not held back.
+const PORTION_BYTES: usize = 1 << 20;
+
+/// Values on their way to a table, written in portions.
+#[derive(Default)]
+pub(crate) struct Writes {
+    rows: Vec<u32>,
+    values: ByteRows,
+}
+
+impl Writes {
+    /// The value of the key of a row of the batch.
+    pub(crate) fn put(&mut self, table: &mut dyn ValueTable, keys: &KeyBatch, row: u32, value: &[u8]) -> Result<()> {
+        if value.len() > PORTION_BYTES {
+            return table.put(0, keys.groups[row as usize], keys.key(row as usize), value);
+        }
+        self.rows.push(row);
+        self.values.push(value);
+        if self.values.bytes.len() < PORTION_BYTES { Ok(()) } else { self.finish(table, keys) }
+    }
+    /// Writes what is left.
+    pub(crate) fn finish(&mut self, table: &mut dyn ValueTable, keys: &KeyBatch) -> Result<()> {
+        table.put_batch(0, keys, &self.rows, &self.values)?;
+        self.rows.clear();
+        self.values.clear();
+        Ok(())
     }
 }
 

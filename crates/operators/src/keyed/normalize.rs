@@ -1,14 +1,13 @@
 //! ChangelogNormalize: a full changelog from upserts by key. Drops what changes nothing; emits nothing for keys it never saw.
 
-use std::sync::Arc;
-
 use arrow_schema::SchemaRef;
 use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::Result;
 use flott_core::operator::{Operator, OperatorContext, OperatorProperties, Progress};
+use flott_core::state::FoundValues;
 use flott_core::types::{Column, arrow_schema};
 
-use super::{KeyedRows, Output, Values};
+use super::{KeyedRows, Output, Values, Writes};
 
 /// The operator. State: key → row.
 pub(crate) struct ChangelogNormalize {
@@ -17,6 +16,8 @@ pub(crate) struct ChangelogNormalize {
     renews: bool,
     schema: SchemaRef,
     values: Values,
+    found: FoundValues,
+    writes: Writes,
 }
 
 impl ChangelogNormalize {
@@ -24,7 +25,9 @@ impl ChangelogNormalize {
     pub(crate) fn new(key: &[usize], update_before: bool, ttl_ms: Option<i64>, columns: &[Column]) -> Result<Self> {
         let rows = KeyedRows::new(key, columns)?;
         let values = Values::new(rows.types.clone(), ttl_ms);
-        Ok(ChangelogNormalize { rows, update_before, renews: ttl_ms.is_some(), schema: arrow_schema(columns), values })
+        let (renews, schema) = (ttl_ms.is_some(), arrow_schema(columns));
+        let (found, writes) = (FoundValues::default(), Writes::default());
+        Ok(ChangelogNormalize { rows, update_before, renews, schema, values, found, writes })
     }
 }
 
@@ -35,33 +38,35 @@ impl Operator for ChangelogNormalize {
     }
     fn process(&mut self, _port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         let grouped = self.rows.group(&batch, ctx.max_parallelism, true)?;
-        let values = self.values.of(&mut *ctx.state)?;
+        let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
+        values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let mut out = Output::default();
         for gid in 0..grouped.len() {
-            let (group, key) = grouped.key(gid);
             // The old row is known; a `-U` without its `+U` yet is no deletion.
             let told = |row: &usize| batch.kind(*row) != RowKind::UpdateBefore;
             let Some(last) = grouped.rows(gid).filter(told).last() else { continue };
-            let before = values.get(0, group, key)?;
+            let before = self.found.get(gid);
             let after = batch.kind(last).is_add().then(|| grouped.bytes(last));
             match (before, after) {
                 (None, None) => continue,
                 (None, Some(_)) => out.input(RowKind::Insert, last),
                 (Some(before), None) => {
                     out.stored(RowKind::Delete, before);
+                    let (group, key) = grouped.key(gid);
                     values.remove(0, group, key)?;
                     continue;
                 }
-                (Some(before), Some(after)) if *before == *after && !self.renews => continue,
+                (Some(before), Some(after)) if before == after && !self.renews => continue,
                 (Some(before), Some(_)) => {
                     if self.update_before {
-                        out.stored(RowKind::UpdateBefore, Arc::clone(&before));
+                        out.stored(RowKind::UpdateBefore, before);
                     }
                     out.input(RowKind::UpdateAfter, last);
                 }
             }
-            values.put(0, group, key, grouped.bytes(last))?;
+            self.writes.put(values, &grouped.keys, firsts[gid], grouped.bytes(last))?;
         }
+        self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(Some(&batch.rows), self.rows.codec(), &self.schema)? {
             ctx.out.emit(batch);
         }

@@ -15,7 +15,10 @@ pub(crate) struct Output {
     kinds: Vec<RowKind>,
     /// Per row: the input's row, or the number among `stored`.
     places: Vec<(bool, usize)>,
-    stored: Vec<Arc<[u8]>>,
+    /// Rows from state, back to back.
+    bytes: Vec<u8>,
+    /// Where each of these ends.
+    stored: Vec<usize>,
     ranks: Vec<i64>,
 }
 
@@ -26,10 +29,16 @@ impl Output {
         self.places.push((false, row));
     }
     /// Adds a row from its bytes.
-    pub(crate) fn stored(&mut self, kind: RowKind, bytes: Arc<[u8]>) {
+    pub(crate) fn stored(&mut self, kind: RowKind, bytes: &[u8]) {
         self.kinds.push(kind);
         self.places.push((true, self.stored.len()));
-        self.stored.push(bytes);
+        self.bytes.extend_from_slice(bytes);
+        self.stored.push(self.bytes.len());
+    }
+    /// The rows from state.
+    fn stored_rows(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let starts = std::iter::once(0).chain(self.stored.iter().copied());
+        starts.zip(&self.stored).map(|(start, end)| &self.bytes[start..*end])
     }
     /// The rank of the row added last, when ranks are a column.
     pub(crate) fn rank(&mut self, rank: usize) {
@@ -56,14 +65,14 @@ impl Output {
     }
     fn columns(&self, rows: Option<&RecordBatch>, codec: &RowCodec) -> Result<Vec<ArrayRef>> {
         if self.stored.len() == self.places.len() {
-            return codec.decode(self.stored.iter().map(|b| &**b));
+            return codec.decode(self.stored_rows());
         }
         let rows = rows.ok_or_else(|| Error::bug("rows of a batch were emitted without the batch"))?;
         if self.stored.is_empty() {
             let indices: UInt32Array = self.places.iter().map(|p| p.1 as u32).collect();
             return rows.columns().iter().map(|c| Ok(arrow_select::take::take(c, &indices, None)?)).collect();
         }
-        let stored = codec.decode(self.stored.iter().map(|b| &**b))?;
+        let stored = codec.decode(self.stored_rows())?;
         let places: Vec<(usize, usize)> = self.places.iter().map(|(s, i)| (usize::from(*s), *i)).collect();
         let both = |(input, stored): (&ArrayRef, &ArrayRef)| -> Result<ArrayRef> {
             Ok(interleave(&[input.as_ref() as &dyn Array, stored.as_ref()], &places)?)

@@ -115,6 +115,10 @@ impl Grouped {
     pub(crate) fn rows(&self, gid: usize) -> impl Iterator<Item = usize> {
         self.rows[self.starts[gid]..self.starts[gid + 1]].iter().map(|&r| r as usize)
     }
+    /// The first row of each group.
+    pub(crate) fn firsts(&self) -> Vec<u32> {
+        self.starts[..self.len()].iter().map(|&s| self.rows[s]).collect()
+    }
     /// The first row of a group.
     pub(crate) fn first(&self, gid: usize) -> usize {
         self.rows[self.starts[gid]] as usize

@@ -37,7 +37,7 @@ impl Sequence {
     }
 }
 
-fn damaged() -> Error {
+pub(super) fn damaged() -> Error {
     Error::corrupt("state.row", "the list of a Top-N in state is damaged")
 }
 
@@ -98,36 +98,58 @@ pub(super) fn merge(
 
 /// A list that a batch's rows are offered to.
 pub(super) struct Top<'a> {
-    before: &'a [Entry],
     limit: usize,
     items: Vec<(&'a [u8], Item)>,
+    changed: bool,
 }
 
+/// Where a row of the list comes from.
 #[derive(Clone, Copy)]
-enum Item {
+pub(super) enum Item {
+    /// The place it had.
     Before(usize),
+    /// The row of the batch.
     Row(usize),
 }
 
 impl<'a> Top<'a> {
-    /// The list as it was.
-    pub(super) fn new(before: &'a [Entry], limit: usize) -> Self {
-        let items = before.iter().enumerate().map(|(i, e)| (e.sort(), Item::Before(i))).collect();
-        Top { before, limit, items }
+    /// An empty list.
+    pub(super) fn new(limit: usize) -> Self {
+        Top { limit, items: Vec::new(), changed: false }
+    }
+    /// Begins with these sort keys, the list as it was.
+    pub(super) fn begin(&mut self, before: impl Iterator<Item = &'a [u8]>) {
+        self.items.clear();
+        self.items.extend(before.enumerate().map(|(i, sort)| (sort, Item::Before(i))));
+        self.changed = false;
     }
     /// A row comes: behind those that are equal by the order.
     pub(super) fn offer(&mut self, sort: &'a [u8], row: usize) {
-        let at = self.items.partition_point(|(other, _)| *other <= sort);
-        if at >= self.limit {
+        if self.items.len() >= self.limit && self.items.last().is_none_or(|(last, _)| *last <= sort) {
             return;
         }
+        let at = self.items.partition_point(|(other, _)| *other <= sort);
         self.items.insert(at, (sort, Item::Row(row)));
         self.items.truncate(self.limit);
+        self.changed = true;
+    }
+    /// The list as it is.
+    pub(super) fn items(&self) -> &[(&'a [u8], Item)] {
+        &self.items
+    }
+    /// Whether it is another than before.
+    pub(super) fn changed(&self) -> bool {
+        self.changed
     }
     /// The list as it is, new rows numbered in the order they came.
-    pub(super) fn finish<'b>(self, sequence: &mut Sequence, bytes: impl Fn(usize) -> &'b [u8]) -> Vec<Entry> {
+    pub(super) fn finish<'b>(
+        self,
+        before: &[Entry],
+        sequence: &mut Sequence,
+        bytes: impl Fn(usize) -> &'b [u8],
+    ) -> Vec<Entry> {
         let entry = |(sort, item): &(&[u8], Item)| match item {
-            Item::Before(i) => self.before[*i].clone(),
+            Item::Before(i) => before[*i].clone(),
             // Equal rows of one batch follow each other in the list, so numbers rise with it.
             Item::Row(row) => Entry { name: name(sort, sequence.next()), row: Arc::from(bytes(*row)) },
         };

@@ -2,6 +2,7 @@
 //! the lists before and after; rows that are equal by the order keep the order they came in.
 
 mod list;
+mod packed;
 mod places;
 mod sorter;
 mod window;
@@ -19,13 +20,14 @@ use flott_core::batch::{ChangeBatch, RowKind};
 use flott_core::error::{Error, Result};
 use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::sink::ChangelogMode;
-use flott_core::state::{StateBackend, TableId, Ttl};
+use flott_core::state::{FoundValues, StateBackend, TableDescriptor, TableId, TableKind, Ttl};
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::SortKey;
 
 use crate::emit::Pending;
-use crate::keyed::{Grouped, KeyedRows, Output};
-use list::{Top, merge};
+use crate::keyed::{Grouped, KeyedRows, Output, Writes};
+use list::{Item, Top, merge};
+use packed::{Packed, ROWS_MAX};
 use sorter::Sorted;
 
 /// What the plan says of a Top-N.
@@ -47,8 +49,9 @@ pub(crate) struct Options {
     pub ttl_ms: Option<i64>,
 }
 
-/// The operator. State: partition → sort key and sequence number → row; of appended rows only those in the list, of a changelog
-/// all, and beside them partition → row → its sequence numbers.
+/// The operator. State of appended rows: partition → list, as one value if it is short; else, and where rows expire one by one,
+/// partition → sort key and sequence number → row. State of a changelog: all rows in that way, and beside them partition → row → its
+/// sequence numbers.
 pub(crate) struct TopN {
     options: Options,
     limit: usize,
@@ -58,14 +61,22 @@ pub(crate) struct TopN {
     sequence: Sequence,
     top: Option<TableId>,
     places: Places,
+    /// Whether the list of a partition is one value.
+    packed: bool,
+    found: FoundValues,
+    writes: Writes,
     pending: Pending,
 }
 
 impl TopN {
     /// Top-N of rows of `input`.
     pub(crate) fn new(options: Options, input: &[Column], output: &[Column]) -> Result<Self> {
+        let limit = usize::try_from(options.limit).unwrap_or(usize::MAX);
         Ok(TopN {
-            limit: usize::try_from(options.limit).unwrap_or(usize::MAX),
+            packed: options.input_mode == ChangelogMode::Append && options.ttl_ms.is_none() && limit <= ROWS_MAX,
+            limit,
+            found: FoundValues::default(),
+            writes: Writes::default(),
             rows: KeyedRows::new(&options.partition, input)?,
             sorter: Sorter::new(&options.order, input)?,
             schema: arrow_schema(output),
@@ -81,6 +92,38 @@ impl TopN {
         self.options.input_mode != ChangelogMode::Append
     }
 
+    /// Appended rows, the list of a partition in one value.
+    fn append_packed(&mut self, grouped: &Grouped, sorted: &Sorted, state: &mut dyn StateBackend) -> Result<Output> {
+        let (values, firsts) = (state.values(opened(self.top)?), grouped.firsts());
+        values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
+        let (mut out, mut value) = (Output::default(), Vec::new());
+        let (mut before, mut after) = (Packed::default(), Top::new(self.limit));
+        let bytes = |row| grouped.bytes(row);
+        for (gid, first) in firsts.iter().enumerate() {
+            before.read(self.found.get(gid))?;
+            after.begin(before.sorts());
+            for row in grouped.rows(gid) {
+                after.offer(sorted.key(row), row);
+            }
+            if !after.changed() {
+                continue;
+            }
+            before.write(after.items(), &bytes, &mut value)?;
+            self.writes.put(values, &grouped.keys, *first, &value)?;
+            match self.options.with_rank {
+                true => differ_by_rank(
+                    self.options.update_before,
+                    before.rows().iter().copied(),
+                    after.items().iter().map(|(_, item)| before.row(*item, &bytes)),
+                    &mut out,
+                ),
+                false => differ_packed(&before, after.items(), &bytes, &mut out),
+            }
+        }
+        self.writes.finish(values, &grouped.keys)?;
+        Ok(out)
+    }
+
     /// Appended rows: only what is in the list matters.
     fn append(&mut self, grouped: &Grouped, sorted: &Sorted, state: &mut dyn StateBackend) -> Result<Output> {
         let table = opened(self.top)?;
@@ -88,11 +131,12 @@ impl TopN {
         for gid in 0..grouped.len() {
             let (group, key) = grouped.key(gid);
             let before = load(state.map(table), 0, group, key, self.limit)?;
-            let mut after = Top::new(&before, self.limit);
+            let mut after = Top::new(self.limit);
+            after.begin(before.iter().map(Entry::sort));
             for row in grouped.rows(gid) {
                 after.offer(sorted.key(row), row);
             }
-            let after = after.finish(&mut self.sequence, |row| grouped.bytes(row));
+            let after = after.finish(&before, &mut self.sequence, |row| grouped.bytes(row));
             merge(state.map(table), 0, group, key, &before, &after)?;
             self.differ(&before, &after, &mut out);
         }
@@ -128,7 +172,7 @@ impl TopN {
     /// What became of the list.
     fn differ(&self, before: &[Entry], after: &[Entry], out: &mut Output) {
         if self.options.with_rank {
-            return self.differ_by_rank(before, after, out);
+            return differ_by_rank(self.options.update_before, rows_of(before), rows_of(after), out);
         }
         // Both are sorted by name: one walk finds what left and what came.
         let mut came = Vec::new();
@@ -140,11 +184,11 @@ impl TopN {
                     a.next();
                 }
                 (Some(old), new) if new.is_none_or(|new| old.name < new.name) => {
-                    out.stored(RowKind::Delete, old.row.clone());
+                    out.stored(RowKind::Delete, &old.row);
                     b.next();
                 }
                 (_, Some(new)) => {
-                    came.push(new.row.clone());
+                    came.push(&new.row);
                     a.next();
                 }
                 (_, None) => break,
@@ -152,30 +196,58 @@ impl TopN {
         }
         came.into_iter().for_each(|row| out.stored(RowKind::Insert, row));
     }
+}
 
-    fn differ_by_rank(&self, before: &[Entry], after: &[Entry], out: &mut Output) {
-        for i in 0..before.len().max(after.len()) {
-            match (before.get(i), after.get(i)) {
-                (Some(old), Some(new)) if old.row == new.row => {}
-                (Some(old), Some(new)) => {
-                    if self.options.update_before {
-                        out.stored(RowKind::UpdateBefore, old.row.clone());
-                        out.rank(i + 1);
-                    }
-                    out.stored(RowKind::UpdateAfter, new.row.clone());
-                    out.rank(i + 1);
+fn rows_of(list: &[Entry]) -> impl Iterator<Item = &[u8]> {
+    list.iter().map(|e| &*e.row)
+}
+
+/// What became of a list, rank by rank.
+fn differ_by_rank<'r>(
+    update_before: bool,
+    mut before: impl Iterator<Item = &'r [u8]>,
+    mut after: impl Iterator<Item = &'r [u8]>,
+    out: &mut Output,
+) {
+    for rank in 1.. {
+        match (before.next(), after.next()) {
+            (Some(old), Some(new)) if std::ptr::eq(old, new) || old == new => {}
+            (Some(old), Some(new)) => {
+                if update_before {
+                    out.stored(RowKind::UpdateBefore, old);
+                    out.rank(rank);
                 }
-                (Some(old), None) => {
-                    out.stored(RowKind::Delete, old.row.clone());
-                    out.rank(i + 1);
-                }
-                (None, Some(new)) => {
-                    out.stored(RowKind::Insert, new.row.clone());
-                    out.rank(i + 1);
-                }
-                (None, None) => {}
+                out.stored(RowKind::UpdateAfter, new);
+                out.rank(rank);
             }
+            (Some(old), None) => {
+                out.stored(RowKind::Delete, old);
+                out.rank(rank);
+            }
+            (None, Some(new)) => {
+                out.stored(RowKind::Insert, new);
+                out.rank(rank);
+            }
+            (None, None) => return,
         }
+    }
+}
+
+/// What left a list, and what came.
+fn differ_packed<'b, 'a: 'b>(
+    before: &Packed<'a>,
+    after: &[(&[u8], Item)],
+    bytes: &impl Fn(usize) -> &'b [u8],
+    out: &mut Output,
+) {
+    let stayed = after.iter().fold(0u64, |set, (_, item)| match item {
+        Item::Before(i) => set | 1 << i,
+        Item::Row(_) => set,
+    });
+    let left = before.rows().iter().enumerate().filter(|(i, _)| stayed >> i & 1 == 0);
+    left.for_each(|(_, row)| out.stored(RowKind::Delete, row));
+    for (_, item) in after.iter().filter(|(_, item)| matches!(item, Item::Row(_))) {
+        out.stored(RowKind::Insert, before.row(*item, bytes));
     }
 }
 
@@ -186,7 +258,13 @@ fn opened(table: Option<TableId>) -> Result<TableId> {
 impl Operator for TopN {
     fn open(&mut self, ctx: &mut OperatorContext) -> Result<OperatorProperties> {
         let ttl = self.options.ttl_ms.map(|ttl_ms| Ttl { ttl_ms, update_on_read: false });
-        self.top = Some(open_list(&self.sorter.schema(), &self.rows.types, ttl, &mut *ctx.state)?);
+        self.top = Some(match self.packed {
+            true => {
+                let (name, schema) = ("top".to_owned(), format!("list({},{})", self.sorter.schema(), self.rows.types));
+                ctx.state.register(&TableDescriptor { name, kind: TableKind::Values, schema, ttl })?
+            }
+            false => open_list(&self.sorter.schema(), &self.rows.types, ttl, &mut *ctx.state)?,
+        });
         self.places.open(&self.rows.types, ttl, &mut *ctx.state)?;
         self.sequence.open(ctx)?;
         Ok(OperatorProperties::default())
@@ -200,6 +278,7 @@ impl Operator for TopN {
         let grouped = self.rows.group(&batch, ctx.max_parallelism, true)?;
         let sorted = self.sorter.convert(&batch.rows)?;
         let out = match self.retracts() {
+            false if self.packed => self.append_packed(&grouped, &sorted, &mut *ctx.state)?,
             false => self.append(&grouped, &sorted, &mut *ctx.state)?,
             true => self.change(&batch, &grouped, &sorted, &mut *ctx.state)?,
         };

@@ -8,6 +8,8 @@ use flott_plan::spec::{OperatorSpec, SortKey};
 use flott_runtime::testing::OperatorTest;
 use proptest::prelude::*;
 
+use super::list::Item;
+use super::packed::Packed;
 use crate::test_support::{columns, rows, verify};
 
 fn input() -> Vec<Column> {
@@ -19,15 +21,21 @@ fn order() -> Vec<SortKey> {
 }
 
 fn top(limit: u64, with_rank: bool, input_mode: ChangelogMode, update_before: bool) -> OperatorTest {
-    let spec = OperatorSpec::TopN {
-        partition: vec![0],
-        order: order(),
-        limit,
-        with_rank,
-        input_mode,
-        update_before,
-        ttl_ms: None,
-    };
+    top_with(None, limit, with_rank, input_mode, update_before)
+}
+
+/// With a TTL, short lists of appended rows lie in state row by row as well.
+const LAYOUTS: [Option<i64>; 2] = [None, Some(1 << 40)];
+
+fn top_with(
+    ttl_ms: Option<i64>,
+    limit: u64,
+    with_rank: bool,
+    input_mode: ChangelogMode,
+    update_before: bool,
+) -> OperatorTest {
+    let spec =
+        OperatorSpec::TopN { partition: vec![0], order: order(), limit, with_rank, input_mode, update_before, ttl_ms };
     let mut output = input();
     if with_rank {
         output.push(Column::new("rn", TypeKind::BigInt.not_null()));
@@ -40,41 +48,45 @@ fn a_better_row_moves_the_others_down() {
     let input = input();
     let lines = ["[1, 5, a]", "[1, 7, b]", "[1, 5, c]", "[2, 1, d]", "[1, 6, e]", "[1, 1, f]"];
     let batches = || lines.map(|r| rows(&input, &[r]));
-    top(2, true, ChangelogMode::Append, true).input(0, batches()).end().expect(&[
-        "+I[1, 5, a, 1]",
-        "-U[1, 5, a, 1]",
-        "+U[1, 7, b, 1]",
-        "+I[1, 5, a, 2]",
-        "+I[2, 1, d, 1]",
-        "-U[1, 5, a, 2]",
-        "+U[1, 6, e, 2]",
-    ]);
-    top(2, true, ChangelogMode::Append, false).input(0, batches()).expect(&[
-        "+I[1, 5, a, 1]",
-        "+U[1, 7, b, 1]",
-        "+I[1, 5, a, 2]",
-        "+I[2, 1, d, 1]",
-        "+U[1, 6, e, 2]",
-    ]);
-    top(2, false, ChangelogMode::Append, true).input(0, batches()).expect(&[
-        "+I[1, 5, a]",
-        "+I[1, 7, b]",
-        "+I[2, 1, d]",
-        "-D[1, 5, a]",
-        "+I[1, 6, e]",
-    ]);
+    for ttl in LAYOUTS {
+        top_with(ttl, 2, true, ChangelogMode::Append, true).input(0, batches()).end().expect(&[
+            "+I[1, 5, a, 1]",
+            "-U[1, 5, a, 1]",
+            "+U[1, 7, b, 1]",
+            "+I[1, 5, a, 2]",
+            "+I[2, 1, d, 1]",
+            "-U[1, 5, a, 2]",
+            "+U[1, 6, e, 2]",
+        ]);
+        top_with(ttl, 2, true, ChangelogMode::Append, false).input(0, batches()).expect(&[
+            "+I[1, 5, a, 1]",
+            "+U[1, 7, b, 1]",
+            "+I[1, 5, a, 2]",
+            "+I[2, 1, d, 1]",
+            "+U[1, 6, e, 2]",
+        ]);
+        top_with(ttl, 2, false, ChangelogMode::Append, true).input(0, batches()).expect(&[
+            "+I[1, 5, a]",
+            "+I[1, 7, b]",
+            "+I[2, 1, d]",
+            "-D[1, 5, a]",
+            "+I[1, 6, e]",
+        ]);
+    }
 }
 
 #[test]
 fn equal_rows_keep_the_order_they_came_in() {
     let input = input();
-    let batch = rows(&input, &["[1, 5, b]", "[1, 5, a]", "[1, NULL, z]", "[1, 5, c]", "[1, 5, a]"]);
-    top(4, true, ChangelogMode::Append, true).input(0, [batch]).end().expect_net(&[
-        "+I[1, 5, b, 1]",
-        "+I[1, 5, a, 2]",
-        "+I[1, 5, c, 3]",
-        "+I[1, 5, a, 4]",
-    ]);
+    let batch = || rows(&input, &["[1, 5, b]", "[1, 5, a]", "[1, NULL, z]", "[1, 5, c]", "[1, 5, a]"]);
+    for ttl in LAYOUTS {
+        top_with(ttl, 4, true, ChangelogMode::Append, true).input(0, [batch()]).end().expect_net(&[
+            "+I[1, 5, b, 1]",
+            "+I[1, 5, a, 2]",
+            "+I[1, 5, c, 3]",
+            "+I[1, 5, a, 4]",
+        ]);
+    }
 }
 
 #[test]
@@ -164,8 +176,11 @@ proptest! {
     fn agrees_with_sorting_what_is_there(
         ops in prop::collection::vec((0..3i32, 0..4i32, prop::option::of(0..64usize)), 1..40),
         size in 1..9usize,
-        limit in 1..4u64,
+        limit in prop_oneof![6 => 1..4u64, 1 => Just(64u64), 1 => Just(65u64)],
         retract: bool,
+        with_rank: bool,
+        update_before: bool,
+        ttl in prop::sample::select(&LAYOUTS[..]),
     ) {
         let mut live: Vec<(i32, i32, usize)> = Vec::new();
         let mut lines = Vec::new();
@@ -187,12 +202,13 @@ proptest! {
         for (k, mut rows) in partitions {
             rows.sort_by_key(|&(v, n)| (std::cmp::Reverse(v), n));
             let first = rows.into_iter().take(limit as usize).enumerate();
-            expected.extend(first.map(|(i, (v, n))| format!("+I[{k}, {v}, r{n}, {}]", i + 1)));
+            let rank = |i: usize| if with_rank { format!(", {}", i + 1) } else { String::new() };
+            expected.extend(first.map(|(i, (v, n))| format!("+I[{k}, {v}, r{n}{}]", rank(i))));
         }
         let input = input();
         let mode = if retract { ChangelogMode::Retract } else { ChangelogMode::Append };
         let batches = lines.chunks(size).map(|c| rows(&input, &c.iter().map(String::as_str).collect::<Vec<_>>()));
-        top(limit, true, mode, true)
+        top_with(ttl, limit, with_rank, mode, update_before || !with_rank)
             .input(0, batches)
             .end()
             .expect_net(&expected.iter().map(String::as_str).collect::<Vec<_>>());
@@ -207,4 +223,24 @@ fn of_equal_rows_of_a_window_the_last_one_is_kept_when_that_is_wanted() {
     test.input(0, [batch(&[row(1, 5), row(2, 5)]), batch(&[row(3, 5), row(4, 4)]), batch(&[row(5, 3)])])
         .end()
         .expect(&["+I[1970-01-01T00:00:00, 1970-01-01T00:00:10, 3, 5, 1]"]);
+}
+
+#[test]
+fn a_list_in_one_value_is_read_as_it_was_written_or_corrupt() {
+    let (sorts, rows): (Vec<&[u8]>, Vec<&[u8]>) = (vec![b"a", b"", b"bcd"], vec![b"", b"row", b"another row"]);
+    let items: Vec<(&[u8], Item)> = sorts.iter().enumerate().map(|(i, s)| (*s, Item::Row(i))).collect();
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    Packed::default().write(&items, &|row| rows[row], &mut first).expect("short");
+    let mut list = Packed::default();
+    list.read(Some(&first)).expect("as written");
+    assert_eq!((list.sorts().collect::<Vec<_>>(), list.rows()), (sorts, &rows[..]));
+    let kept: Vec<(&[u8], Item)> = list.sorts().enumerate().map(|(i, s)| (s, Item::Before(i))).collect();
+    list.write(&kept, &|_| unreachable!("no row came"), &mut second).expect("short");
+    assert_eq!(first, second);
+    for cut in 0..first.len() {
+        let damaged = Packed::default().read(Some(&first[..cut])).expect_err("truncated");
+        assert_eq!(damaged.code(), "state.row", "cut at {cut}");
+    }
+    list.read(None).expect("no value is an empty list");
+    assert!(list.rows().is_empty());
 }

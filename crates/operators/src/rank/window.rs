@@ -13,7 +13,7 @@ use flott_core::state::{Slot, StateBackend, TableDescriptor, TableId, TableKind}
 use flott_core::types::{Column, arrow_schema};
 use flott_plan::spec::OperatorSpec;
 
-use super::list::{Sequence, Top, load, merge};
+use super::list::{Entry, Sequence, Top, load, merge};
 use super::{Sorter, opened};
 use crate::emit::Pending;
 use crate::keyed::{KeyedRows, Output};
@@ -139,7 +139,7 @@ impl WindowTopN {
             let map = ctx.state.map(top);
             if !(check && self.tracker.fired_before(end, &key, &self.shift)) {
                 for (i, entry) in load(map, end, group, &key, self.limit)?.into_iter().enumerate() {
-                    out.stored(RowKind::Insert, entry.row);
+                    out.stored(RowKind::Insert, &entry.row);
                     if self.with_rank {
                         out.rank(i + 1);
                     }
@@ -218,9 +218,10 @@ impl Operator for WindowTopN {
                     kept = &[];
                 }
             }
-            let mut after = Top::new(kept, self.limit);
+            let mut after = Top::new(self.limit);
+            after.begin(kept.iter().map(Entry::sort));
             rows.into_iter().for_each(|row| after.offer(sorted.key(row), row));
-            let after = after.finish(&mut self.sequence, |row| grouped.bytes(row));
+            let after = after.finish(kept, &mut self.sequence, |row| grouped.bytes(row));
             merge(map, end, group, key, &before, &after)?;
         }
         if let Some(first) = ends.iter().min() {

@@ -160,7 +160,7 @@ impl SessionAssign {
         let window = (time_of(first)?, last.saturating_add(self.gap));
         for (entry, count) in &rows {
             for _ in 0..count_of(count)?.max(0) {
-                closed.out.stored(RowKind::Insert, entry[TIME..].into());
+                closed.out.stored(RowKind::Insert, &entry[TIME..]);
                 closed.windows.push(window);
             }
             map.remove(0, group, key, entry)?;

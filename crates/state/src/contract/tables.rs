@@ -1,6 +1,6 @@
 //! Laws of the three kinds of table. Never looks at snapshots.
 
-use flott_core::state::{MapRange, NO_SLOT, RowTable, StateBackend, TableKind, Ttl};
+use flott_core::state::{ByteRows, FoundValues, MapRange, NO_SLOT, RowTable, StateBackend, TableKind, Ttl};
 
 use super::{Bed, at, batch, descriptor, register, resolve};
 
@@ -125,10 +125,20 @@ pub(super) fn values_are_kept_per_namespace_and_key(bed: &Bed<'_>) {
         let found = b.values(id).get(namespace, at(key).group, key).expect("get");
         assert_eq!(found.as_deref(), Some(value));
     }
-    let mut values = Vec::new();
-    b.values(id).get_batch(0, &batch([&b"a"[..], b"b", b"", b"a"]), &mut values).expect("get_batch");
-    let values: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
-    assert_eq!(values, [Some(&b"1"[..]), None, Some(b"e"), Some(b"1")]);
+    let (keys, mut values, mut put) =
+        (batch([&b"a"[..], b"b", b"", b"c"]), FoundValues::default(), ByteRows::default());
+    b.values(id).get_batch(0, &keys, &[0, 1, 2, 0], &mut values).expect("get_batch");
+    assert_eq!(values.iter().collect::<Vec<_>>(), [Some(&b"1"[..]), None, Some(b"e"), Some(b"1")]);
+    put.push(&long);
+    put.push(b"");
+    b.values(id).put_batch(0, &keys, &[3, 1], &put).expect("put_batch");
+    b.values(id).get_batch(0, &keys, &[1, 3], &mut values).expect("get_batch");
+    assert_eq!(values.iter().collect::<Vec<_>>(), [Some(&b""[..]), Some(&long)]);
+    put.clear();
+    put.push(&vec![b'm'; 70_000]);
+    b.values(id).put_batch(0, &keys, &[3], &put).expect("put_batch");
+    b.values(id).get_batch(0, &keys, &[3], &mut values).expect("get_batch");
+    assert_eq!(values.get(0), Some(put.get(0)), "a longer value takes the place of a shorter one");
     b.values(id).remove(0, at(b"a").group, b"a").expect("remove");
     b.values(id).remove(0, at(b"a").group, b"a").expect("removing what is not there is fine");
     assert_eq!(b.values(id).get(0, at(b"a").group, b"a").expect("get"), None);

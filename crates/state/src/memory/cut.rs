@@ -18,6 +18,8 @@ use crate::lists::segment::ListBlock;
 use crate::ordered::codec as ordered_codec;
 use crate::rows::codec::{RowUnit, Scratch};
 use crate::rows::segment::{KeyBlock, RowBlock};
+use crate::values::codec::ValueUnit;
+use crate::values::segment::ValueBlock;
 
 /// A chunk is stored once it has grown to this.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -71,6 +73,7 @@ enum Content {
     Rows { namespace: i64, width: usize, keys: Arc<KeyBlock>, rows: Arc<RowBlock> },
     Ordered { group: KeyGroup, entries: crate::ordered::Entries },
     Lists { namespace: i64, block: Arc<ListBlock> },
+    Values { namespace: i64, keys: Arc<KeyBlock>, values: Arc<ValueBlock> },
 }
 
 /// Units to be written, by table and unit.
@@ -106,6 +109,7 @@ impl Table {
             Store::Rows(rows) => rows.unit_count(),
             Store::Ordered(entries) => entries.unit_count(),
             Store::Lists(lists) => lists.unit_count(),
+            Store::Values(values) => values.unit_count(),
         }
     }
     fn unit_version(&self, unit: usize) -> Option<u64> {
@@ -113,6 +117,7 @@ impl Table {
             Store::Rows(rows) => rows.unit_version(unit),
             Store::Ordered(entries) => entries.unit_version(unit),
             Store::Lists(lists) => lists.unit_version(unit),
+            Store::Values(values) => values.unit_version(unit),
         }
     }
     /// The unit's content and the reference counts that took.
@@ -130,6 +135,10 @@ impl Table {
             Store::Lists(lists) => {
                 let (namespace, block) = lists.freeze(unit);
                 (Content::Lists { namespace, block }, 1)
+            }
+            Store::Values(values) => {
+                let (namespace, keys, values) = values.freeze(unit);
+                (Content::Values { namespace, keys, values }, 2)
             }
         }
     }
@@ -276,6 +285,10 @@ impl MemoryCut {
                 (*group, *group)
             }
             Content::Lists { namespace, block } => list_codec::encode(*namespace, block, self.max_parallelism, out),
+            Content::Values { namespace, keys, values } => {
+                let (namespace, max_parallelism) = (*namespace, self.max_parallelism);
+                ValueUnit { namespace, keys, values, now_ms: ttl.map(|_| self.now_ms), max_parallelism }.encode(out)
+            }
         }
     }
 }

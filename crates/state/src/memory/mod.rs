@@ -20,6 +20,7 @@ use flott_core::time::SharedClock;
 use crate::lists::ListStore;
 use crate::ordered::OrderedStore;
 use crate::rows::RowStore;
+use crate::values::ValueStore;
 use cut::{Outcome, UnitState};
 
 /// Makes memory backends for the subtasks of a process.
@@ -51,6 +52,7 @@ enum Store {
     Rows(Box<RowStore>),
     Ordered(Box<OrderedStore>),
     Lists(Box<ListStore>),
+    Values(Box<ValueStore>),
 }
 
 struct Table {
@@ -62,8 +64,8 @@ struct Table {
 
 /// Keyed state in memory.
 ///
-/// Cuts are copy-on-write: a cut costs two reference counts per segment of rows and one pointer per key group of values and
-/// maps, and only for what changed since the last confirmed checkpoint.
+/// Cuts are copy-on-write: a cut costs two reference counts per segment of rows or values and one pointer per key group of maps,
+/// and only for what changed since the last confirmed checkpoint.
 pub struct MemoryStateBackend {
     key_groups: KeyGroupRange,
     max_parallelism: u32,
@@ -112,6 +114,7 @@ impl MemoryStateBackend {
             Store::Rows(rows) => rows.memory_bytes(),
             Store::Ordered(entries) => entries.memory_bytes(),
             Store::Lists(lists) => lists.memory_bytes(),
+            Store::Values(values) => values.memory_bytes(),
         };
         self.tables.iter().flatten().map(bytes).sum()
     }
@@ -122,6 +125,7 @@ impl MemoryStateBackend {
         let segments = |t: &Table| match &t.store {
             Store::Rows(rows) => rows.unit_count(),
             Store::Lists(lists) => lists.unit_count(),
+            Store::Values(values) => values.unit_count(),
             Store::Ordered(_) => 0,
         };
         self.unweighed = WEIGH_EVERY.max(self.tables.iter().flatten().map(segments).sum::<usize>() / 16);
@@ -176,7 +180,13 @@ impl MemoryStateBackend {
                 self.max_parallelism,
                 self.clock.clone(),
             ))),
-            TableKind::Values | TableKind::Map => {
+            TableKind::Values => Store::Values(Box::new(ValueStore::new(
+                descriptor.ttl,
+                self.key_groups,
+                self.max_parallelism,
+                self.clock.clone(),
+            ))),
+            TableKind::Map => {
                 Store::Ordered(Box::new(OrderedStore::new(descriptor.ttl, self.key_groups, self.clock.clone())))
             }
             TableKind::Lists => Store::Lists(Box::new(ListStore::new(self.key_groups, self.max_parallelism))),
@@ -186,15 +196,6 @@ impl MemoryStateBackend {
 
     fn position(&self, name: &str) -> Option<usize> {
         self.tables.iter().position(|t| t.as_ref().is_some_and(|t| t.descriptor.name == name))
-    }
-
-    fn ordered(&mut self, id: TableId, kind: TableKind) -> &mut OrderedStore {
-        let table = self.table(id);
-        let found = table.descriptor.kind;
-        match &mut table.store {
-            Store::Ordered(entries) if found == kind => entries.as_mut(),
-            _ => panic!("state table {} was registered as {}, not as {}", id.0, kind_text(found), kind_text(kind)),
-        }
     }
 
     fn table(&mut self, id: TableId) -> &mut Table {
@@ -248,6 +249,7 @@ impl StateBackend for MemoryStateBackend {
         match &mut table.store {
             Store::Rows(rows) => rows.set_ttl(descriptor.ttl),
             Store::Ordered(entries) => entries.set_ttl(descriptor.ttl),
+            Store::Values(values) => values.set_ttl(descriptor.ttl),
             Store::Lists(_) => {}
         }
         table.descriptor = descriptor.clone();
@@ -258,25 +260,31 @@ impl StateBackend for MemoryStateBackend {
         self.touched();
         match &mut self.table(id).store {
             Store::Rows(rows) => rows.as_mut(),
-            Store::Ordered(_) | Store::Lists(_) => panic!("state table {} was not registered as rows", id.0),
+            _ => panic!("state table {} was not registered as rows", id.0),
         }
     }
 
     fn values(&mut self, id: TableId) -> &mut dyn ValueTable {
         self.touched();
-        self.ordered(id, TableKind::Values)
+        match &mut self.table(id).store {
+            Store::Values(values) => values.as_mut(),
+            _ => panic!("state table {} was not registered as values", id.0),
+        }
     }
 
     fn map(&mut self, id: TableId) -> &mut dyn MapTable {
         self.touched();
-        self.ordered(id, TableKind::Map)
+        match &mut self.table(id).store {
+            Store::Ordered(entries) => entries.as_mut(),
+            _ => panic!("state table {} was not registered as a map", id.0),
+        }
     }
 
     fn lists(&mut self, id: TableId) -> &mut dyn ListTable {
         self.touched();
         match &mut self.table(id).store {
             Store::Lists(lists) => lists.as_mut(),
-            Store::Rows(_) | Store::Ordered(_) => panic!("state table {} was not registered as lists", id.0),
+            _ => panic!("state table {} was not registered as lists", id.0),
         }
     }
 

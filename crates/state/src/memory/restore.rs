@@ -2,13 +2,14 @@
 
 use flott_core::error::{Error, Result};
 use flott_core::snapshot::{ChunkReader, KeyedStateHandle};
-use flott_core::state::{TableDescriptor, TableKind};
+use flott_core::state::TableDescriptor;
 
 use super::{MemoryStateBackend, Store};
 use crate::format::{CHUNK_HEADER_BYTES, FORMAT_NAME, FORMAT_VERSION, Manifest, UnitRef, check_chunk_header, corrupt};
 use crate::lists::codec as list_codec;
-use crate::ordered::codec::{self as ordered_codec, RestoreRule};
+use crate::ordered::codec as ordered_codec;
 use crate::rows::codec as row_codec;
+use crate::values::codec as value_codec;
 
 impl MemoryStateBackend {
     pub(super) fn restore_handle(&mut self, handle: &KeyedStateHandle, reader: &dyn ChunkReader) -> Result<()> {
@@ -89,11 +90,11 @@ impl MemoryStateBackend {
         let keep = self.key_groups.intersect(&handle.key_groups);
         let max_parallelism = self.max_parallelism;
         let table = self.tables[table].as_mut().expect("restored just now");
-        let is_map = table.descriptor.kind == TableKind::Map;
         let restored = match &mut table.store {
             Store::Rows(rows) => row_codec::restore(body, keep, max_parallelism, rows),
             Store::Lists(lists) => list_codec::restore(body, keep, max_parallelism, lists),
-            Store::Ordered(entries) => ordered_codec::restore(body, &RestoreRule { is_map, keep }, entries),
+            Store::Ordered(entries) => ordered_codec::restore(body, keep, entries),
+            Store::Values(values) => value_codec::restore(body, keep, max_parallelism, values),
         };
         restored.map_err(|e| e.context(format!("state `{}`", table.descriptor.name)))
     }

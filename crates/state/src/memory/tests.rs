@@ -155,14 +155,14 @@ fn a_cut_costs_references_per_segment_and_only_for_what_changed() {
     }
     let segments = 100_000usize.div_ceil(4096);
     let first = store(&mut b, 1, &chunks);
-    assert_eq!(b.last_cut_shares(), 2 * segments + GROUPS as usize);
+    assert_eq!(b.last_cut_shares(), 2 * segments + 2 * segments);
     assert_eq!((first.written_bytes, first.chunks.len()), (first.chunks[0].len, 1));
     b.notify(CheckpointId(1), true);
 
     b.rows(rows).row_mut(slots[5])[0] = 1;
     b.values(values).put(0, some.groups[0], some.key(0), b"w").unwrap();
     let second = store(&mut b, 2, &chunks);
-    assert_eq!(b.last_cut_shares(), 2 + 1, "one segment and one key group changed");
+    assert_eq!(b.last_cut_shares(), 2 + 2, "one segment of each changed");
     assert!(second.written_bytes * 8 < first.written_bytes);
     assert!(second.chunks.contains(&first.chunks[0]) && second.chunks.len() == 2);
     assert!(second.chunks.iter().all(|c| c.scope == ChunkScope::Shared));
@@ -171,7 +171,7 @@ fn a_cut_costs_references_per_segment_and_only_for_what_changed() {
     // The second was not confirmed: nothing may build on it.
     b.notify(CheckpointId(2), false);
     let third = store(&mut b, 3, &chunks);
-    assert_eq!(b.last_cut_shares(), 2 + 1);
+    assert_eq!(b.last_cut_shares(), 2 + 2);
     assert!(!third.chunks.contains(&second.chunks[0]));
     b.notify(CheckpointId(3), true);
     let fourth = store(&mut b, 4, &chunks);

@@ -1,6 +1,6 @@
 //! The entries of a key group as bytes and back, in the order of their composite keys. Never panics on what it reads.
 
-use flott_core::error::Result;
+use flott_core::error::{Error, Result};
 use flott_core::key_group::{KeyGroup, KeyGroupRange};
 
 use super::{Entries, NEVER, OrderedStore, namespace_of, split_map_key};
@@ -32,14 +32,31 @@ pub(crate) fn encode(group: KeyGroup, entries: &Entries, now_ms: Option<i64>, ou
     out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
 }
 
-/// How the composite keys of a unit are built, and what may be kept of it.
-pub(crate) struct RestoreRule {
-    pub(crate) is_map: bool,
-    pub(crate) keep: KeyGroupRange,
+/// Namespace and key of the composite key of a value.
+pub(crate) fn split_value_key(composite: &[u8]) -> Result<(i64, &[u8])> {
+    namespace_of(composite).ok_or_else(malformed)
 }
 
-/// Adds the entries of a unit to the table if its key group is to be kept.
-pub(crate) fn restore(bytes: &[u8], rule: &RestoreRule, into: &mut OrderedStore) -> Result<()> {
+fn malformed() -> Error {
+    corrupt("a composite key in a unit of ordered entries is malformed")
+}
+
+/// Adds the entries of a unit to the map if its key group is to be kept.
+pub(crate) fn restore(bytes: &[u8], keep: KeyGroupRange, into: &mut OrderedStore) -> Result<()> {
+    read(bytes, keep, &mut |group, composite, value, expires_at_ms| {
+        split_map_key(composite).ok_or_else(malformed)?;
+        if into.restore_entry(group, composite, value, expires_at_ms)? {
+            return Ok(());
+        }
+        Err(corrupt(format!("a key in key group {group} is stored twice")))
+    })
+}
+
+/// Takes key group, composite key, value and expiry of a stored entry.
+pub(crate) type Visit<'a> = dyn FnMut(KeyGroup, &[u8], &[u8], i64) -> Result<()> + 'a;
+
+/// Calls `f` with the entries of a unit if its key group is to be kept.
+pub(crate) fn read(bytes: &[u8], keep: KeyGroupRange, f: &mut Visit<'_>) -> Result<()> {
     let mut c = Cursor::new(bytes);
     if c.u8()? != UNIT_ORDERED {
         return Err(corrupt("a unit of ordered entries was expected"));
@@ -50,22 +67,14 @@ pub(crate) fn restore(bytes: &[u8], rule: &RestoreRule, into: &mut OrderedStore)
     }
     let group = c.u16()?;
     let count = c.u32()?;
-    if !rule.keep.contains(group) {
+    if !keep.contains(group) {
         return Ok(());
     }
     for _ in 0..count {
         let (key_bytes, value_bytes) = (c.u32()? as usize, c.u32()? as usize);
         let expires_at_ms = if flags & HAS_EXPIRY != 0 { c.i64()? } else { NEVER };
         let composite = c.take(key_bytes)?;
-        let value = c.take(value_bytes)?;
-        let well_formed =
-            if rule.is_map { split_map_key(composite).is_some() } else { namespace_of(composite).is_some() };
-        if !well_formed {
-            return Err(corrupt("a composite key in a unit of ordered entries is malformed"));
-        }
-        if !into.restore_entry(group, composite, value, expires_at_ms)? {
-            return Err(corrupt(format!("a key in key group {group} is stored twice")));
-        }
+        f(group, composite, c.take(value_bytes)?, expires_at_ms)?;
     }
     c.end()
 }

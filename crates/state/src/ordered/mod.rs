@@ -1,4 +1,4 @@
-//! Values and maps: one persistent ordered map per key group, so that a cut is a pointer per key group. Never copies a map.
+//! Maps: one persistent ordered map per key group, so that a cut is a pointer per key group. Never copies a map.
 
 pub(crate) mod codec;
 #[cfg(test)]
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use flott_core::error::{Error, Result};
 use flott_core::key_group::{KeyGroup, KeyGroupRange};
-use flott_core::state::{KeyBatch, MapRange, MapTable, Ttl, ValueTable};
+use flott_core::state::{MapRange, MapTable, Ttl};
 use flott_core::time::SharedClock;
 use imbl::OrdMap;
 
@@ -42,8 +42,8 @@ struct Group {
     frozen: bool,
 }
 
-/// Entries of all key groups under composite keys: the namespace as 8 big-endian bytes with the sign flipped, then for values the
-/// key, for maps the key's length (u32, big-endian), the key, the entry's name.
+/// Entries of all key groups under composite keys: the namespace as 8 big-endian bytes with the sign flipped, the key's
+/// length (u32, big-endian), the key, the entry's name.
 pub(crate) struct OrderedStore {
     groups: Vec<Group>,
     key_groups: KeyGroupRange,
@@ -70,11 +70,6 @@ fn put_namespace(namespace: i64, out: &mut Vec<u8>) {
 fn namespace_of(composite: &[u8]) -> Option<(i64, &[u8])> {
     let (namespace, rest) = composite.split_first_chunk::<8>()?;
     Some(((u64::from_be_bytes(*namespace) ^ (1 << 63)) as i64, rest))
-}
-
-fn value_key(namespace: i64, key: &[u8], out: &mut Vec<u8>) {
-    put_namespace(namespace, out);
-    out.extend_from_slice(key);
 }
 
 fn map_key(namespace: i64, key: &[u8], entry: &[u8], out: &mut Vec<u8>) {
@@ -269,35 +264,6 @@ impl OrderedStore {
             }
         }
         Ok(())
-    }
-}
-
-impl ValueTable for OrderedStore {
-    fn get(&mut self, namespace: i64, group: KeyGroup, key: &[u8]) -> Result<Option<Arc<[u8]>>> {
-        value_key(namespace, key, &mut self.at);
-        self.read(group)
-    }
-    fn put(&mut self, namespace: i64, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
-        value_key(namespace, key, &mut self.at);
-        self.write(group, value)
-    }
-    fn remove(&mut self, namespace: i64, group: KeyGroup, key: &[u8]) -> Result<()> {
-        value_key(namespace, key, &mut self.at);
-        self.erase(group)
-    }
-    fn get_batch(&mut self, namespace: i64, keys: &KeyBatch, values: &mut Vec<Option<Arc<[u8]>>>) -> Result<()> {
-        values.clear();
-        values.reserve(keys.len());
-        for i in 0..keys.len() {
-            values.push(ValueTable::get(self, namespace, keys.groups[i], keys.key(i))?);
-        }
-        Ok(())
-    }
-    fn for_each(&mut self, f: &mut dyn FnMut(i64, KeyGroup, &[u8], &[u8]) -> Result<()>) -> Result<()> {
-        self.visit(&mut |group, composite, value| {
-            let (namespace, key) = namespace_of(composite).expect("every key begins with a namespace");
-            f(namespace, group, key, value)
-        })
     }
 }
 

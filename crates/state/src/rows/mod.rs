@@ -67,7 +67,7 @@ fn offset_of(slot: Slot) -> usize {
 
 /// Equality of keys; most are 8 to 16 bytes, where a call to memcmp costs more than two loads.
 #[inline]
-fn same_key(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same_key(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }

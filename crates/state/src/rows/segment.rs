@@ -91,6 +91,15 @@ impl KeyBlock {
     pub(crate) fn uniform_bytes(&self) -> Option<u32> {
         self.spans.is_empty().then_some(self.uniform_bytes)
     }
+    /// Bytes of all keys, removed ones included.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+    /// Bytes on the heap.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        (self.hashes.capacity() + self.live.capacity() + self.spans.capacity()) * 8 + self.bytes.capacity()
+    }
+    #[inline]
     pub(crate) fn group(&self, offset: usize, max_parallelism: u32) -> KeyGroup {
         key_group_of(self.hashes[offset], max_parallelism)
     }
@@ -106,7 +115,7 @@ impl KeyBlock {
             })
         })
     }
-    fn push(&mut self, key: &[u8], hash: u64) {
+    pub(crate) fn push(&mut self, key: &[u8], hash: u64) {
         let len = key.len() as u32;
         let offset = self.hashes.len();
         if offset == 0 {
@@ -128,7 +137,7 @@ impl KeyBlock {
         let len = self.uniform_bytes;
         self.spans = (0..self.hashes.len() as u32).map(|i| (i * len, len)).collect();
     }
-    fn reuse(&mut self, offset: usize, key: &[u8], hash: u64) {
+    pub(crate) fn reuse(&mut self, offset: usize, key: &[u8], hash: u64) {
         let len = key.len() as u32;
         if self.spans.is_empty() && len != self.uniform_bytes {
             self.make_spans();
@@ -144,7 +153,7 @@ impl KeyBlock {
         self.hashes[offset] = hash;
         self.live[offset / 64] |= 1 << (offset % 64);
     }
-    fn kill(&mut self, offset: usize) {
+    pub(crate) fn kill(&mut self, offset: usize) {
         self.live[offset / 64] &= !(1 << (offset % 64));
         if !self.spans.is_empty() {
             self.dead_bytes += self.spans[offset].1 as usize;
@@ -229,9 +238,8 @@ impl Segment {
     }
     /// Bytes on the heap.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let (keys, rows) = (self.keys(), self.rows());
-        let words = keys.hashes.capacity() + keys.live.capacity() + keys.spans.capacity() + rows.used_at_ms.capacity();
-        words * 8 + keys.bytes.capacity() + rows.bytes.capacity()
+        let rows = self.rows();
+        self.keys().memory_bytes() + rows.used_at_ms.capacity() * 8 + rows.bytes.capacity()
     }
     pub(crate) fn has_room(&self) -> bool {
         let keys = self.keys();

@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use flott_core::error::Result;
 use flott_core::key_group::{KeyGroup, key_hash};
-use flott_core::state::{KeyBatch, StateBackend, TableId};
+use flott_core::state::{FoundValues, KeyBatch, StateBackend, TableId};
 
 use super::StateKey;
 
@@ -55,10 +55,10 @@ impl<T, C: ValueCodec<T>> CachedValues<T, C> {
             self.cached.push(Cached { hash, namespace, group, key: key.into(), value: None, changed: false });
             self.index.insert_unique(hash, self.cached.len() - 1, |i| self.cached[*i].hash);
         }
-        let mut values = Vec::new();
-        backend.values(self.table).get_batch(namespace, &distinct, &mut values)?;
-        for (cached, value) in self.cached.iter_mut().zip(values) {
-            cached.value = value.map(|v| self.codec.decode(&v)).transpose()?;
+        let (rows, mut values): (Vec<u32>, _) = ((0..distinct.len() as u32).collect(), FoundValues::default());
+        backend.values(self.table).get_batch(namespace, &distinct, &rows, &mut values)?;
+        for (cached, value) in self.cached.iter_mut().zip(values.iter()) {
+            cached.value = value.map(|v| self.codec.decode(v)).transpose()?;
         }
         Ok(())
     }
