@@ -335,6 +335,7 @@ flink_files!(
 );
 
 files!(
+    beyond_flink,
     scalar,
     types,
     windows,

@@ -25,7 +25,7 @@ pub(crate) fn table(columns: &[(&str, TypeKind)], options: &[(&str, &str)]) -> T
     }
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     crate::register_all(&mut registry);
     registry
@@ -78,7 +78,8 @@ pub(crate) fn decode(table: &TableSpec, text: &[u8], block: usize) -> Result<(Ve
 
 fn batch(table: &TableSpec, decoder: &mut dyn Decoder) -> ChangeBatch {
     let columns = decoder.finish().expect("columns");
-    ChangeBatch::append(RecordBatch::try_new(arrow_schema(&table.columns), columns).expect("columns fit the schema"))
+    let rows = RecordBatch::try_new(arrow_schema(&table.columns), columns).expect("columns fit the schema");
+    ChangeBatch::new(rows, decoder.kinds(), None)
 }
 
 /// The rows of a JSON text as a batch.

@@ -1,42 +1,19 @@
 //! Flink's text forms of numbers, dates and times, written and read without allocation; never knows time zones or locales.
 
-use std::fmt::{self, Write};
+mod digits;
 
-/// Fixed room for one shortest float (at most 24 bytes).
-struct Small {
-    bytes: [u8; 40],
-    len: usize,
-}
+use std::fmt::Write;
 
-impl Write for Small {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let end = self.len + s.len();
-        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(s.as_bytes());
-        self.len = end;
-        Ok(())
-    }
-}
+use digits::Digits;
 
-/// A DOUBLE as Java's `Double.toString` writes it: `1.0`, `1.0E10`, `NaN`, `-Infinity`.
+/// A DOUBLE as Java's `Double.toString` writes it (before Java 19): `1.0`, `1.0E10`, `NaN`, `-Infinity`.
 pub fn java_double(value: f64, out: &mut String) {
-    java_float_text(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        format_args!("{:e}", value.abs()),
-        out,
-    );
+    java_float_text(value, |v| digits::of_double(v), out);
 }
 
 /// A FLOAT as Java's `Float.toString` writes it.
 pub fn java_float(value: f32, out: &mut String) {
-    java_float_text(
-        value.is_nan(),
-        value.is_infinite(),
-        value.is_sign_negative(),
-        format_args!("{:e}", value.abs()),
-        out,
-    );
+    java_float_text(f64::from(value), |v| digits::of_float(v as f32), out);
 }
 
 /// [`java_double`] into a new string.
@@ -46,25 +23,23 @@ pub fn java_double_to_string(value: f64) -> String {
     out
 }
 
-fn java_float_text(nan: bool, infinite: bool, negative: bool, shortest: fmt::Arguments<'_>, out: &mut String) {
-    if nan {
+fn java_float_text(value: f64, digits: impl Fn(f64) -> Digits, out: &mut String) {
+    if value.is_nan() {
         return out.push_str("NaN");
     }
-    if negative {
+    if value.is_sign_negative() {
         out.push('-');
     }
-    if infinite {
+    if value.is_infinite() {
         return out.push_str("Infinity");
     }
-    let mut small = Small { bytes: [0; 40], len: 0 };
-    small.write_fmt(shortest).expect("a shortest float fits in 40 bytes");
-    let text = std::str::from_utf8(&small.bytes[..small.len]).expect("digits are ASCII");
-    let (mantissa, exponent) = text.split_once('e').expect("LowerExp writes an exponent");
-    let exponent: i32 = exponent.parse().expect("LowerExp writes a number");
-    let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if first == "0" {
-        out.push_str("0.0");
-    } else if (0..7).contains(&exponent) {
+    if value == 0.0 {
+        return out.push_str("0.0");
+    }
+    let digits = digits(value.abs());
+    let text = std::str::from_utf8(&digits.bytes[..digits.len]).expect("digits are ASCII");
+    let ((first, rest), exponent) = (text.split_at(1), digits.exponent);
+    if (0..7).contains(&exponent) {
         let whole = exponent as usize;
         out.push_str(first);
         if rest.len() > whole {
@@ -79,8 +54,7 @@ fn java_float_text(nan: bool, infinite: bool, negative: bool, shortest: fmt::Arg
     } else if (-3..0).contains(&exponent) {
         out.push_str("0.");
         out.extend(std::iter::repeat_n('0', (-exponent - 1) as usize));
-        out.push_str(first);
-        out.push_str(rest);
+        out.push_str(text);
     } else {
         out.push_str(first);
         out.push('.');
@@ -292,7 +266,14 @@ mod tests {
             (0.908, "0.908"),
             (-123.456, "-123.456"),
             (1.7976931348623157e308, "1.7976931348623157E308"),
-            (5e-324, "5.0E-324"),
+            (5e-324, "4.9E-324"),
+            (2e23, "1.9999999999999998E23"),
+            (1e23, "9.999999999999999E22"),
+            (2e-3, "0.002"),
+            (1.1e-5, "1.1E-5"),
+            (f64::MIN_POSITIVE, "2.2250738585072014E-308"),
+            (9.4e15, "9.4E15"),
+            (12345678901234567890.0, "1.2345678901234567E19"),
             (f64::NAN, "NaN"),
             (f64::NEG_INFINITY, "-Infinity"),
         ] {
@@ -300,6 +281,19 @@ mod tests {
         }
         assert_eq!(text(|o| java_float(1.1, o)), "1.1");
         assert_eq!(text(|o| java_float(1e7, o)), "1.0E7");
+        for (value, expected) in [
+            (123_456_789.0, "1.23456792E8"),
+            (2_147_483_648.0, "2.14748365E9"),
+            (33_554_430.0, "3.355443E7"),
+            (f32::MIN_POSITIVE, "1.17549435E-38"),
+            (1e-45, "1.4E-45"),
+            (f32::MAX, "3.4028235E38"),
+            (8.41e21, "8.41E21"),
+            (0.3, "0.3"),
+            (-9.223372e18, "-9.223372E18"),
+        ] {
+            assert_eq!(text(|o| java_float(value, o)), expected);
+        }
     }
 
     #[test]

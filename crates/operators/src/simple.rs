@@ -60,7 +60,7 @@ impl Operator for NotNullEnforcer {
         };
         if !self.drop {
             return Err(Error::user("sink.not-null", format!("column `{name}` is NOT NULL, but a row has NULL there"))
-                .detail(format!("operator `{}`", ctx.name))
+                .detail(format!("operator `{}`; an overflow of DECIMAL is NULL too", ctx.name))
                 .hint("filter the NULL rows, or set table.exec.sink.not-null-enforcer to DROP"));
         }
         let present = |row: usize| self.columns.iter().all(|(i, _)| batch.rows.column(*i).is_valid(row));

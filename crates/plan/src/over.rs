@@ -54,7 +54,7 @@ pub struct OverCall {
     pub function: OverFunction,
     /// Argument column; none for COUNT(*) and the functions that number rows.
     pub arg: Option<usize>,
-    /// Further argument columns, of an aggregate of the user.
+    /// Arguments behind the first: the separator of LISTAGG, those of an aggregate of the user.
     pub more: Vec<usize>,
     /// The aggregate of the user, for [`AggregateFunction::User`].
     pub user: Option<UserAggregate>,

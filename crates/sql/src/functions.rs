@@ -9,10 +9,10 @@ use flott_core::error::Position;
 use flott_core::function::{Function, TableFunction, call_user};
 use flott_core::registry::Registry;
 use flott_core::table_function::{BoundTableFunction, TableRows};
-use flott_core::types::{Column, DataType};
+use flott_core::types::{Column, DataType, TypeKind};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, is_implicit_cast};
-use flott_plan::{Expr, ExprKind, UserAggregate, UserFunction};
+use flott_plan::{Expr, ExprKind, Literal, UserAggregate, UserFunction};
 
 use crate::diag::{place, suggestion};
 use crate::parser::ast::CreateFunction;
@@ -33,6 +33,21 @@ thread_local! {
     /// The session's functions while this thread plans a statement: expressions are bound in many places, none of which knows
     /// the session.
     static CURRENT: RefCell<Functions> = RefCell::default();
+    /// The session's current database, for the same reason.
+    static DATABASE: RefCell<String> = RefCell::default();
+}
+
+/// Runs `f`, for which CURRENT_DATABASE() is `name`.
+pub(crate) fn in_database<T>(name: &str, f: impl FnOnce() -> T) -> T {
+    let before = DATABASE.replace(name.to_owned());
+    let result = f();
+    DATABASE.replace(before);
+    result
+}
+
+/// `CURRENT_DATABASE()`, while a statement is planned.
+pub(crate) fn current_database() -> Expr {
+    Expr::literal(Literal::String(DATABASE.with_borrow(String::clone)), TypeKind::STRING.not_null())
 }
 
 impl Functions {

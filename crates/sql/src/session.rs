@@ -167,7 +167,10 @@ impl Session {
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
         let functions = self.functions.clone();
-        functions.during(|| self.statement(&statement.kind, services, collect)).map_err(|e| e.at(statement.position))
+        let database = self.catalog.home.database.clone();
+        let planned = functions
+            .during(|| crate::functions::in_database(&database, || self.statement(&statement.kind, services, collect)));
+        planned.map_err(|e| e.at(statement.position))
     }
 
     fn statement(
@@ -245,7 +248,10 @@ impl Session {
                 let mut binder = QueryBinder::new(&self.catalog);
                 let rel = binder.query(query)?;
                 let rel = self.relations(vec![rel]).pop().ok_or_else(|| Error::bug("a query vanished"))?;
-                let phys = planner.build(&rel, true)?;
+                let mut phys = planner.build(&rel, true)?;
+                if let Some((columns, drop)) = insert::not_null_results(&phys.columns, &self.config) {
+                    phys = enforced(phys, columns, drop);
+                }
                 let names: Vec<&str> = rel.columns.iter().map(|c| c.name.as_str()).collect();
                 let label = format!("Sink(table=[*collect*], fields=[{}])", names.join(", "));
                 let parallelism = phys.parallelism;

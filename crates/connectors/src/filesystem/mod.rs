@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 use flott_core::config::Configuration;
 use flott_core::lookup::LookupSource;
 use flott_core::registry::{ConnectorFactory, OptionSpec, TableSpec};
-use flott_core::sink::Sink;
+use flott_core::sink::{ChangelogMode, Sink};
 use flott_core::source::Source;
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
@@ -122,6 +122,11 @@ impl ConnectorFactory for FilesystemFactory {
         METADATA.iter().map(|(key, kind)| ((*key).to_owned(), kind.clone().not_null())).collect()
     }
 
+    fn source_mode(&self, table: &TableSpec) -> Result<ChangelogMode> {
+        let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
+        Ok(Format::read(&o)?.changelog_mode())
+    }
+
     fn source(&self, table: &TableSpec, _: &Configuration) -> Result<Arc<dyn Source>> {
         let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
         let monitor_ms = match o.duration_ms("source.monitor-interval")? {
@@ -156,6 +161,12 @@ impl ConnectorFactory for FilesystemFactory {
         if table.options.contains_key("source.monitor-interval") {
             let o = TableOptions::checked(table, &[OPTIONS, partition_commit::OPTIONS, Format::options_of(table)?])?;
             return Err(o.refused("source.monitor-interval", "a table to look up in is read once, as a whole"));
+        }
+        if self.source_mode(table)? != ChangelogMode::Append {
+            let text = format!("table `{}`: a file of changes cannot be looked up in", table.name);
+            return Err(
+                Error::user("filesystem.lookup", text).hint("use a temporal join by event time, or a regular one")
+            );
         }
         Ok(Arc::new(lookup::FileLookup::new(self.source(table, config)?, &table.columns, keys)?))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flott_core::sink::ChangelogMode;
 use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitEnumerator, SplitReader};
 use flott_core::{ChangeBatch, Result};
 use regex::Regex;
@@ -77,7 +78,10 @@ impl SplitEnumerator for FileEnumerator {
             if self.known.contains(&path) || !self.matches(&path) {
                 continue;
             }
-            let parts = parts(&path, bytes, self.table.format.quote(), self.table.split_bytes)?;
+            // The changes of a key are in the order of the file.
+            let whole = self.table.format.changelog_mode() != ChangelogMode::Append;
+            let split_bytes = if whole { u64::MAX } else { self.table.split_bytes };
+            let parts = parts(&path, bytes, self.table.format.quote(), split_bytes)?;
             splits.extend(parts.iter().map(FileSplit::encode));
             self.known.insert(path);
         }
@@ -127,7 +131,7 @@ impl FileReader {
             if stop == 0 {
                 return Ok((rows, rows == 0));
             }
-            let block = Block { data: input.data(), last: input.eof, stop, rows_max: rows_max - rows };
+            let block = Block { data: input.data(), last: input.eof, stop, rows_max: rows_max.saturating_sub(rows) };
             let done = self.decoder.decode(block).map_err(|bad| {
                 let line = input.line_number(bad.line);
                 bad.into_error(format_args!("file '{}', line {line}", input.split.path.display()))
@@ -172,13 +176,14 @@ impl SplitReader for FileReader {
         };
         let (rows, ended) = self.read(rows_max)?;
         if let Some(pace) = &self.table.pace {
-            pace.give_back(rows_max - rows);
+            pace.give_back(rows_max.saturating_sub(rows));
         }
         let Some(open) = &self.current else { return Ok(ReaderEvent::Drained) };
         if rows > 0 {
             let columns = self.decoder.finish()?;
             let batch = self.table.layout.complete(&open.input.split.path, columns, rows)?;
-            return Ok(ReaderEvent::Rows { split: open.id.clone(), batch: ChangeBatch::append(batch) });
+            let batch = ChangeBatch::new(batch, self.decoder.kinds(), None);
+            return Ok(ReaderEvent::Rows { split: open.id.clone(), batch });
         }
         if ended {
             let split = open.id.clone();

@@ -4,11 +4,14 @@ pub mod csv;
 pub mod csv_encode;
 pub mod json;
 pub mod json_encode;
+mod lines;
 pub mod message;
 pub mod text;
 
 use arrow_array::{ArrayRef, RecordBatch};
+use flott_core::batch::RowKinds;
 use flott_core::registry::{OptionSpec, TableSpec};
+use flott_core::sink::ChangelogMode;
 use flott_core::types::Column;
 use flott_core::{Error, Result};
 
@@ -27,7 +30,12 @@ pub enum Format {
     Csv(CsvOptions),
     /// One JSON object a line.
     Json(JsonOptions),
+    /// One message a line: `raw`, and the changelogs `debezium-json`, `canal-json`, `maxwell-json`.
+    Lines(message::MessageFormat),
 }
+
+/// Names of the formats of files.
+const FILE_FORMATS: [&str; 6] = ["csv", "json", "raw", "debezium-json", "canal-json", "maxwell-json"];
 
 /// What [`Decoder::decode`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +96,10 @@ pub trait Decoder: Send {
     fn rows(&self) -> usize;
     /// The columns of these rows.
     fn finish(&mut self) -> Result<Vec<ArrayRef>>;
+    /// The kinds of the rows of the last [`Self::finish`]; `None`: all inserts.
+    fn kinds(&mut self) -> Option<RowKinds> {
+        None
+    }
 }
 
 /// Turns columns into bytes.
@@ -111,7 +123,13 @@ pub const TABLES: &[(&str, &[OptionSpec])] = &[
 ];
 
 /// The option that names the format.
-pub const FORMAT_OPTION: OptionSpec = option("format", "ENUM(csv|json)", "", true, "How rows are written as bytes.");
+pub const FORMAT_OPTION: OptionSpec = option(
+    "format",
+    "ENUM(csv|json|raw|debezium-json|canal-json|maxwell-json)",
+    "",
+    true,
+    "How rows are written as bytes.",
+);
 
 impl Format {
     /// The options of the format named by the table, or an error that lists the formats.
@@ -119,11 +137,12 @@ impl Format {
         match table.options.get("format").map(String::as_str) {
             Some("csv") => Ok(csv::OPTIONS),
             Some("json") => Ok(json::OPTIONS),
+            Some(name) if FILE_FORMATS.contains(&name) => message::MessageFormat::options(table, ""),
             Some(other) => Err(Error::user(
                 "table.unknown-format",
-                format!("table `{}`: there is no format '{other}'", table.name),
+                format!("table `{}`: there is no format '{other}' of files", table.name),
             )
-            .hint("available: csv, json")),
+            .hint(format!("available: {}", FILE_FORMATS.join(", ")))),
             None => Err(Error::user(
                 "table.missing-option",
                 format!("table `{}`: the option 'format' is missing", table.name),
@@ -136,15 +155,25 @@ impl Format {
     pub fn read(options: &TableOptions<'_>) -> Result<Self> {
         match options.text("format") {
             Some("csv") => CsvOptions::read(options).map(Format::Csv),
+            Some(name) if name != "json" => message::MessageFormat::read(options, "").map(Format::Lines),
             _ => JsonOptions::read(options).map(Format::Json),
         }
     }
 
-    /// `csv` or `json`: also the suffix of files.
+    /// `csv`, `json`, …: also the suffix of files.
     pub fn name(&self) -> &'static str {
         match self {
             Format::Csv(_) => "csv",
             Format::Json(_) => "json",
+            Format::Lines(format) => format.name(),
+        }
+    }
+
+    /// Which row kinds the records have.
+    pub fn changelog_mode(&self) -> ChangelogMode {
+        match self {
+            Format::Lines(format) => format.changelog_mode(),
+            _ => ChangelogMode::Append,
         }
     }
 
@@ -153,6 +182,7 @@ impl Format {
         Ok(match self {
             Format::Csv(options) => Box::new(csv::CsvDecoder::new(options.clone(), columns)?),
             Format::Json(options) => Box::new(json::JsonDecoder::new(options.clone(), columns)?),
+            Format::Lines(format) => Box::new(lines::LineDecoder::new(format, columns)?),
         })
     }
 
@@ -161,6 +191,10 @@ impl Format {
         Ok(match self {
             Format::Csv(options) => Box::new(csv_encode::CsvEncoder::new(options.clone(), columns)?),
             Format::Json(options) => Box::new(json_encode::JsonEncoder::new(options.clone(), columns)?),
+            Format::Lines(format) => {
+                let text = format!("files are not written in the format '{}'", format.name());
+                return Err(Error::user("table.unknown-format", text).hint("write 'csv' or 'json'"));
+            }
         })
     }
 
@@ -168,7 +202,7 @@ impl Format {
     pub fn quote(&self) -> Option<u8> {
         match self {
             Format::Csv(options) => options.quote,
-            Format::Json(_) => None,
+            Format::Json(_) | Format::Lines(_) => None,
         }
     }
 

@@ -38,9 +38,8 @@ pub(super) fn bind_binary(operator: &str, args: &[Expr]) -> Result<Expr> {
     if let (true, Some(p), Some(q)) = (is_decimal(x) || is_decimal(y), as_decimal(x), as_decimal(y)) {
         let kind = decimal_result(operator, p, q);
         let (a, b) = (implicit_cast(a, &TypeKind::Decimal(p.0, p.1))?, implicit_cast(b, &TypeKind::Decimal(q.0, q.1))?);
-        // An overflow is NULL: possible where the result has no room for all digits.
-        let may_overflow = matches!(kind, TypeKind::Decimal(38, _)) && operator != "%";
-        return call(a, b, kind, nullable || may_overflow);
+        // An overflow is NULL, but as in Flink the type does not say so: a sink refuses it where it is NOT NULL.
+        return call(a, b, kind, nullable);
     }
     let common = common_kind(x, y).ok_or_else(|| mismatch(operator, args, "two numbers"))?;
     let result = if operator == "%" && x.is_integer() && y.is_integer() { y.clone() } else { common.clone() };
@@ -90,6 +89,9 @@ fn temporal_result(operator: &str, a: &TypeKind, b: &TypeKind) -> Option<TypeKin
 /// `a op b` with `op` a comparison.
 pub(super) fn bind_comparison(operator: &str, args: &[Expr]) -> Result<Expr> {
     let nullable = any_nullable(args) && !operator.starts_with("IS ");
+    if let Some((a, b)) = float_and_double(operator, &args[0], &args[1])? {
+        return Ok(Expr::call(operator, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }));
+    }
     let Some((a, b)) = comparable(&args[0], &args[1])? else {
         return Err(mismatch(&format!("'{operator}'"), args, "two values of comparable types").hint("cast one side"));
     };
@@ -98,6 +100,19 @@ pub(super) fn bind_comparison(operator: &str, args: &[Expr]) -> Result<Expr> {
         return Err(mismatch(&format!("'{operator}'"), args, "values with an order"));
     }
     Ok(Expr::call(operator, vec![a, b], DataType { kind: TypeKind::Boolean, nullable }))
+}
+
+/// FLOAT beside DOUBLE: as in Flink `=` and `<>` compare as the first side's type, or as FLOAT with a constant; others compare as DOUBLE.
+fn float_and_double(operator: &str, a: &Expr, b: &Expr) -> Result<Option<(Expr, Expr)>> {
+    let kind = match (&a.data_type.kind, &b.data_type.kind) {
+        (TypeKind::Float, TypeKind::Double) | (TypeKind::Double, TypeKind::Float) => match operator {
+            "<" | "<=" | ">" | ">=" => TypeKind::Double,
+            _ if matches!(a.kind, ExprKind::Literal(_)) => TypeKind::Float,
+            _ => a.data_type.kind.clone(),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some((implicit_cast(a.clone(), &kind)?, implicit_cast(b.clone(), &kind)?)))
 }
 
 /// Both sides cast to where they can be compared.

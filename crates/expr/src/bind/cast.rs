@@ -21,10 +21,8 @@ pub fn bind_cast(expr: Expr, to: DataType, safe: bool) -> Result<Expr> {
     if from.kind == TypeKind::Variant && !to.kind.is_string() && to.kind != TypeKind::Variant {
         return Ok(Expr::call("$VARIANT_CAST", vec![expr], to.kind.nullable()));
     }
-    // A decimal that does not fit its target is NULL, not an error; so is a failed TRY_CAST.
-    let nullable = from.nullable
-        || safe
-        || (from.kind != to.kind && matches!(to.kind, TypeKind::Decimal(..)) && may_overflow(&from.kind, &to.kind));
+    // A failed TRY_CAST is NULL. So is a DECIMAL that does not fit its target, but as in Flink the type does not say so.
+    let nullable = from.nullable || safe;
     let data_type = DataType { kind: to.kind, nullable };
     if expr.data_type.kind == data_type.kind {
         return Ok(Expr { data_type: expr.data_type.clone(), ..expr });
@@ -33,13 +31,6 @@ pub fn bind_cast(expr: Expr, to: DataType, safe: bool) -> Result<Expr> {
         return Ok(Expr::literal(Literal::Null, data_type.with_nullable(true)));
     }
     Ok(Expr { kind: ExprKind::Cast { input: Box::new(expr), safe }, data_type })
-}
-
-fn may_overflow(from: &TypeKind, to: &TypeKind) -> bool {
-    match (super::types::as_decimal(from), to) {
-        (Some((p, s)), TypeKind::Decimal(q, t)) => p - s > q - t || s > *t,
-        _ => true,
-    }
 }
 
 /// Whether a value may be stored in a column of another type without an explicit CAST (INSERT INTO).

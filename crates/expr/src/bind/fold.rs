@@ -41,6 +41,9 @@ pub fn constant_fold(expr: &Expr) -> Expr {
         ExprKind::Field(e, i) => ExprKind::Field(Box::new(constant_fold(e)), *i),
         ExprKind::Cast { input, safe } => ExprKind::Cast { input: Box::new(constant_fold(input)), safe: *safe },
         ExprKind::Call { function, args } => {
+            if let Some(simpler) = fold_same(function, args) {
+                return simpler;
+            }
             let args: Vec<Expr> = args.iter().map(constant_fold).collect();
             if let Some(simpler) = fold_logic(function, &args) {
                 return simpler;
@@ -64,6 +67,31 @@ fn as_boolean(expr: &Expr) -> Option<bool> {
         ExprKind::Literal(Literal::Boolean(b)) => Some(*b),
         _ => None,
     }
+}
+
+/// `x = x`: as in Flink TRUE without a look at the value, which may be NaN; NULL for NULL.
+fn fold_same(function: &str, args: &[Expr]) -> Option<Expr> {
+    let [a, b] = args else { return None };
+    let same = match function {
+        "=" | "<=" | ">=" => true,
+        "<>" | "<" | ">" => false,
+        _ => return None,
+    };
+    if a != b || !is_deterministic(a) {
+        return None;
+    }
+    let boolean = |nullable| flott_core::types::DataType { kind: TypeKind::Boolean, nullable };
+    let value = Expr::literal(Literal::Boolean(same), boolean(false));
+    if !a.data_type.nullable {
+        return Some(value);
+    }
+    if !matches!(a.data_type.kind, TypeKind::Float | TypeKind::Double) {
+        return None;
+    }
+    let known = Expr::call("IS NOT NULL", vec![constant_fold(a)], boolean(false));
+    let null = Expr::literal(Literal::Null, boolean(true));
+    let kind = ExprKind::Case { branches: vec![(known, value)], otherwise: Some(Box::new(null)) };
+    Some(Expr { kind, data_type: boolean(true) })
 }
 
 fn fold_logic(function: &str, args: &[Expr]) -> Option<Expr> {

@@ -27,6 +27,8 @@ enum P {
     Double,
     /// BOOLEAN.
     Bool,
+    /// CHAR or VARCHAR, or the code of a character.
+    Separator,
     /// DATE or a timestamp; a string is read as TIMESTAMP(3).
     Time,
 }
@@ -71,7 +73,7 @@ const fn repeating(
     Function { names, params, required, repeats: true, result, nulls: Nulls::Args }
 }
 
-use P::{Any, Big, Bool, Bytes, Double, Int, Str, Time};
+use P::{Any, Big, Bool, Bytes, Double, Int, Separator, Str, Time};
 use TypeKind::{BigInt, Boolean, Char};
 
 const STRING: TypeKind = TypeKind::STRING;
@@ -173,7 +175,7 @@ static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(|| {
         f(&["RPAD"], &[Str, Int, Str], 3, STRING, Nulls::Always),
         f(&["LEFT"], &[Str, Int], 2, STRING, Nulls::Args),
         f(&["RIGHT"], &[Str, Int], 2, STRING, Nulls::Args),
-        f(&["SPLIT_INDEX"], &[Str, Str, Int], 3, STRING, Nulls::Always),
+        f(&["SPLIT_INDEX"], &[Str, Separator, Int], 3, STRING, Nulls::Always),
         f(&["REGEXP"], &[Str, Str], 2, Boolean, Nulls::Args),
         f(&["REGEXP_REPLACE"], &[Str, Str, Str], 3, STRING, Nulls::Args),
         f(&["REGEXP_EXTRACT"], &[Str, Str, Int], 2, STRING, Nulls::Always),
@@ -255,8 +257,9 @@ impl P {
     fn target(self, found: &TypeKind) -> Option<TypeKind> {
         let null = *found == TypeKind::Null;
         match self {
-            P::Str if null => Some(STRING),
-            P::Str if found.is_string() => Some(found.clone()),
+            P::Str | P::Separator if null => Some(STRING),
+            P::Separator if found.is_integer() => Some(TypeKind::Int),
+            P::Str | P::Separator if found.is_string() => Some(found.clone()),
             P::Bytes if null => Some(TypeKind::BYTES),
             P::Bytes if matches!(found, TypeKind::Binary(_) | TypeKind::VarBinary(_)) => Some(found.clone()),
             P::Any if null => Some(STRING),
@@ -278,6 +281,7 @@ impl P {
     fn name(self) -> &'static str {
         match self {
             P::Str => "STRING",
+            P::Separator => "STRING or the code of a character",
             P::Bytes => "BYTES",
             P::Any => "STRING or BYTES",
             P::Int | P::Big => "an integer",

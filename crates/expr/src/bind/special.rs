@@ -5,7 +5,7 @@ use flott_core::types::{DataType, MAX_LENGTH, TypeKind};
 use flott_plan::expr::{Expr, ExprKind, Literal};
 
 use super::arithmetic::{bind_binary, bind_comparison, comparable};
-use super::types::{common_type, round_result};
+use super::types::{round_result, widest_type};
 use super::{any_nullable, bind_case, implicit_cast, mismatch};
 
 /// Names bound here.
@@ -202,7 +202,7 @@ fn concat(a: &Expr, b: &Expr) -> Result<Expr> {
 
 fn common(name: &str, args: &[Expr]) -> Result<DataType> {
     let types: Vec<DataType> = args.iter().map(|a| a.data_type.clone()).collect();
-    common_type(&types).ok_or_else(|| mismatch(name, args, "arguments with a common type"))
+    widest_type(&types).ok_or_else(|| mismatch(name, args, "arguments with a common type"))
 }
 
 fn cast_all(args: &[Expr], kind: &TypeKind) -> Result<Vec<Expr>> {

@@ -2,13 +2,21 @@
 
 use flott_core::types::{DataType, TypeKind};
 
-/// The type all of `types` are cast to in CASE, COALESCE, UNION and VALUES; `None` when there is none.
+/// The type all of `types` are cast to in CASE, UNION and VALUES; `None` when there is none. Of FLOAT and DOUBLE the first counts, as in
+/// Flink, which knows no difference in precision between them.
 pub fn common_type(types: &[DataType]) -> Option<DataType> {
     let nullable = types.iter().any(|t| t.nullable || t.kind == TypeKind::Null);
     let mut kinds = types.iter().map(|t| &t.kind);
     let first = kinds.next()?.clone();
     let kind = kinds.try_fold(first, |a, b| common_kind(&a, b))?;
     Some(DataType { kind, nullable })
+}
+
+/// [`common_type`] for COALESCE, GREATEST and LEAST, where FLOAT and DOUBLE give DOUBLE.
+pub(crate) fn widest_type(types: &[DataType]) -> Option<DataType> {
+    let common = common_type(types)?;
+    let double = common.kind == TypeKind::Float && types.iter().any(|t| t.kind == TypeKind::Double);
+    Some(if double { DataType { kind: TypeKind::Double, ..common } } else { common })
 }
 
 /// [`common_type`] of two types.
@@ -44,8 +52,8 @@ fn common_numeric(a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
     let decimal = matches!(a, TypeKind::Decimal(..)) || matches!(b, TypeKind::Decimal(..));
     let approximate = |t: &TypeKind| matches!(t, TypeKind::Float | TypeKind::Double);
     if approximate(a) || approximate(b) {
-        let double = decimal || *a == TypeKind::Double || *b == TypeKind::Double;
-        return Some(if double { TypeKind::Double } else { TypeKind::Float });
+        let first = if approximate(a) { a } else { b };
+        return Some(if decimal { TypeKind::Double } else { first.clone() });
     }
     if decimal {
         let ((p1, s1), (p2, s2)) = (as_decimal(a)?, as_decimal(b)?);

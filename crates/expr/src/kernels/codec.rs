@@ -234,10 +234,15 @@ fn from_base64(s: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// An odd first digit stands alone.
+/// Pairs of digits as bytes. As in Flink, a first digit without a partner counts as a byte of 0.
 fn unhex(s: &[u8], out: &mut Vec<u8>) -> bool {
     let digit = |b: u8| char::from(b).to_digit(16);
     let (first, pairs) = s.split_at(s.len() % 2);
-    for part in first.chunks(1).chain(pairs.chunks(2)) {
+    if !first.iter().all(u8::is_ascii_hexdigit) {
+        return false;
+    }
+    out.extend(first.iter().map(|_| 0));
+    for part in pairs.chunks(2) {
         let Some(n) = part.iter().try_fold(0, |n, b| Some(n * 16 + digit(*b)?)) else { return false };
         out.push(n as u8);
     }

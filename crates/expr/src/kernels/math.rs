@@ -48,9 +48,9 @@ fn double_function(function: &str, arity: usize) -> Option<Compiled> {
         ("COS", 1) => f64::cos,
         ("TAN", 1) => f64::tan,
         ("COT", 1) => |x| 1.0 / x.tan(),
-        ("SINH", 1) => f64::sinh,
-        ("COSH", 1) => f64::cosh,
-        ("TANH", 1) => f64::tanh,
+        ("SINH", 1) => sinh,
+        ("COSH", 1) => cosh,
+        ("TANH", 1) => tanh,
         ("ASIN", 1) => f64::asin,
         ("ACOS", 1) => f64::acos,
         ("ATAN", 1) => f64::atan,
@@ -64,6 +64,83 @@ fn double_function(function: &str, arity: usize) -> Option<Compiled> {
         _ => return None,
     };
     Some(mapped::<Float64Type>(one))
+}
+
+/// As `java.lang.StrictMath`, to the last digit: the steps of fdlibm.
+fn sinh(x: f64) -> f64 {
+    let (magnitude, half) = (x.abs(), 0.5f64.copysign(x));
+    match magnitude {
+        _ if !x.is_finite() || magnitude < 2f64.powi(-28) => x,
+        m if m < 1.0 => {
+            let t = m.exp_m1();
+            half * (2.0 * t - t * t / (t + 1.0))
+        }
+        m if m < 22.0 => {
+            let t = m.exp_m1();
+            half * (t + t / (t + 1.0))
+        }
+        m => half.signum() * large_half_exp(m),
+    }
+}
+
+fn cosh(x: f64) -> f64 {
+    match x.abs() {
+        m if m < 0.5 * std::f64::consts::LN_2 => {
+            let t = m.exp_m1();
+            let w = 1.0 + t;
+            if m < 2f64.powi(-55) { w } else { 1.0 + t * t / (w + w) }
+        }
+        m if m < 22.0 => {
+            let t = strict_exp(m);
+            0.5 * t + 0.5 / t
+        }
+        m => large_half_exp(m),
+    }
+}
+
+/// `exp` of a number between 0.3 and 700 as fdlibm computes it, which is not always the nearest.
+fn strict_exp(x: f64) -> f64 {
+    const LN2: [f64; 2] = [6.931_471_803_691_238e-1, 1.908_214_929_270_587_7e-10];
+    const P: [f64; 5] = [
+        1.666_666_666_666_660_2e-1,
+        -2.777_777_777_701_559_3e-3,
+        6.613_756_321_437_934e-5,
+        -1.653_390_220_546_525_2e-6,
+        4.138_136_797_057_238_5e-8,
+    ];
+    let k = if x < 1.5 * std::f64::consts::LN_2 { 1 } else { (std::f64::consts::LOG2_E * x + 0.5) as i32 };
+    let (high, low) = (x - f64::from(k) * LN2[0], f64::from(k) * LN2[1]);
+    let x = high - low;
+    let t = x * x;
+    let c = x - t * (P[0] + t * (P[1] + t * (P[2] + t * (P[3] + t * P[4]))));
+    let y = 1.0 - ((low - (x * c) / (2.0 - c)) - high);
+    y * 2f64.powi(k)
+}
+
+fn tanh(x: f64) -> f64 {
+    let z = match x.abs() {
+        m if m.is_nan() => return x,
+        m if m < 2f64.powi(-55) => return x * (1.0 + x),
+        m if m >= 22.0 => 1.0,
+        m if m >= 1.0 => 1.0 - 2.0 / ((2.0 * m).exp_m1() + 2.0),
+        m => {
+            let t = (-2.0 * m).exp_m1();
+            -t / (t + 2.0)
+        }
+    };
+    z.copysign(x)
+}
+
+/// `exp(m) / 2`, also where `exp(m)` overflows.
+fn large_half_exp(m: f64) -> f64 {
+    if m < 709.78 {
+        return 0.5 * strict_exp(m);
+    }
+    if m > 1500.0 {
+        return f64::INFINITY;
+    }
+    let w = strict_exp(0.5 * m);
+    0.5 * w * w
 }
 
 fn double_of_two(f: fn(f64, f64) -> f64) -> Compiled {

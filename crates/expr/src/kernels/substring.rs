@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef, Int32Array, StringArray};
 use flott_core::Result;
@@ -129,27 +130,37 @@ fn position(needle: usize, hay: usize) -> Compiled {
         let refs: Vec<&Value> = args.iter().collect();
         let out: Int32Array = rows_opt::<Int32Type>(&refs, n, |i| {
             let (needle, hay) = (needles.value(i & k), hays.value(i & m));
-            let from = from.map_or(1, |(f, c)| f.value(i & c));
-            if from <= 0 {
-                return Some(0);
+            // Nothing is found at the first place, wherever the search begins; what begins before the text begins with it.
+            if needle.is_empty() {
+                return Some(1);
             }
-            let skipped = from as usize - 1;
+            let skipped = from.map_or(0, |(f, c)| f.value(i & c).saturating_sub(1).max(0)) as usize;
             let rest = cut(hay, skipped, usize::MAX);
-            if rest.is_empty() && (skipped > hay.chars().count() || !needle.is_empty()) {
-                return Some(0);
-            }
             Some(rest.find(needle).map_or(0, |at| (skipped + rest[..at].chars().count() + 1) as i32))
         })?;
         Ok(Arc::new(out))
     })
 }
 
+/// Separators given by their codes: from 1 to 255, others are NULL. Nothing when they are texts.
+fn separators_of_codes(value: &Value) -> Option<Value> {
+    let codes = value.array().as_primitive_opt::<Int32Type>()?;
+    let texts: StringArray = codes
+        .iter()
+        .map(|code| code.and_then(|c| u8::try_from(c).ok()).filter(|c| *c > 0).map(|c| char::from(c).to_string()))
+        .collect();
+    let texts: ArrayRef = Arc::new(texts);
+    Some(if value.is_scalar() { Value::Scalar(texts) } else { Value::Array(texts) })
+}
+
 /// Part `index` (from 0) between separators; NULL where there is none, as of empty text.
 fn split_index(args: &[Value], rows: usize, _: &crate::compile::EvalContext) -> Result<ArrayRef> {
-    let (source, m) = (text(&args[0])?, args[0].row_mask());
-    let (separators, k) = (text(&args[1])?, args[1].row_mask());
-    let (indices, c) = (primitive::<Int32Type>(&args[2])?, args[2].row_mask());
-    let refs = [&args[0], &args[1], &args[2]];
+    let codes = separators_of_codes(&args[1]);
+    let args = [&args[0], codes.as_ref().unwrap_or(&args[1]), &args[2]];
+    let (source, m) = (text(args[0])?, args[0].row_mask());
+    let (separators, k) = (text(args[1])?, args[1].row_mask());
+    let (indices, c) = (primitive::<Int32Type>(args[2])?, args[2].row_mask());
+    let refs = args;
     let single = (args[1].is_scalar() && args[2].is_scalar() && separators.is_valid(0) && indices.is_valid(0))
         .then(|| (separators.value(0).as_bytes(), indices.value(0)));
     if let Some(([separator], index @ 0..)) = single {

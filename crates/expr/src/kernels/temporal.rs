@@ -10,7 +10,7 @@ use flott_core::{Error, Result};
 use flott_plan::expr::Expr;
 
 use super::units::{DAY_MS, from_seconds_like, seconds_like};
-use super::{Compiled, constant_text, zone};
+use super::{Compiled, constant_text, units, zone};
 
 /// The kernel, if `function` is one of these.
 pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Option<Compiled>> {
@@ -35,14 +35,7 @@ pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Op
     }
     Ok(Some(Compiled::total(move |args, _, ctx| {
         let (values, per_second) = seconds_like(args[at].array(), &kind, Some(ctx))?;
-        let instant_s = |v: i64| match kind {
-            TypeKind::TimestampLtz(_) => zone::to_instant(ctx.zone, v, per_second).div_euclid(per_second),
-            _ => v.div_euclid(per_second),
-        };
-        Ok(Arc::new(values.unary::<_, Int64Type>(|v| match part {
-            Part::Epoch => instant_s(v),
-            _ => part.of(v, per_second),
-        })))
+        Ok(Arc::new(values.unary::<_, Int64Type>(|v| part.of(v, per_second))))
     })))
 }
 
@@ -121,27 +114,27 @@ impl Part {
         })
     }
 
-    /// Of a local time in `per_second` parts of a second.
+    /// Of a local time in `per_second` parts of a second. As in Flink, whole milliseconds are divided towards 1970.
     fn of(self, value: i64, per_second: i64) -> i64 {
-        let seconds = value.div_euclid(per_second);
-        let fraction = || value.rem_euclid(per_second);
-        let days = seconds.div_euclid(86_400);
+        let ms = units::to_ms(value, per_second);
+        let days = ms / DAY_MS;
         let date = || civil_from_days(days);
+        let within_ms = || value.rem_euclid((per_second / 1000).max(1));
         match self {
-            Part::Epoch => seconds,
-            Part::Second => seconds.rem_euclid(60),
-            Part::Minute => seconds.div_euclid(60).rem_euclid(60),
-            Part::Hour => seconds.div_euclid(3600).rem_euclid(24),
-            Part::Millisecond => fraction() * 1_000 / per_second,
-            Part::Microsecond => fraction() * 1_000_000 / per_second,
-            Part::Nanosecond => fraction() * (1_000_000_000 / per_second),
+            Part::Epoch => ms / 1000,
+            Part::Second => ms % 60_000 / 1000,
+            Part::Minute => ms % 3_600_000 / 60_000,
+            Part::Hour => ms % DAY_MS / 3_600_000,
+            Part::Millisecond => ms % 1000,
+            Part::Microsecond => ms % 1000 * 1000 + within_ms() * 1000 / (per_second / 1000).max(1),
+            Part::Nanosecond => ms % 1000 * 1_000_000 + within_ms() * 1_000_000 / (per_second / 1000).max(1),
             Part::Day => date().2.into(),
             Part::Month => date().1.into(),
             Part::Year => date().0,
             Part::Quarter => (i64::from(date().1) + 2) / 3,
-            Part::Decade => date().0.div_euclid(10),
-            Part::Century => (date().0 + 99).div_euclid(100),
-            Part::Millennium => (date().0 + 999).div_euclid(1000),
+            Part::Decade => date().0 / 10,
+            Part::Century => (date().0 + if date().0 > 0 { 99 } else { -99 }) / 100,
+            Part::Millennium => (date().0 + if date().0 > 0 { 999 } else { -999 }) / 1000,
             Part::DayOfYear => days - days_from_civil(date().0, 1, 1) + 1,
             Part::DayOfWeek => (days + 4).rem_euclid(7) + 1,
             Part::IsoDayOfWeek => iso_day(days),
@@ -164,52 +157,74 @@ pub(super) fn iso_week(days: i64) -> (i64, i64) {
     (year, (thursday - days_from_civil(year, 1, 1)) / 7 + 1)
 }
 
-/// The largest multiple of `unit` that is not after a local time.
-fn floor_to(part: Part, value: i64, per_second: i64) -> i64 {
-    let day_units = 86_400 * per_second;
-    let step = |size: i64| value.div_euclid(size).wrapping_mul(size);
-    let days = value.div_euclid(day_units);
-    let (year, month, _) = civil_from_days(days);
-    let start = |year: i64, month: u32| days_from_civil(year, month, 1).wrapping_mul(day_units);
+/// FLOOR or CEIL of a local time. Clock units round whole milliseconds down or up. Larger ones forget the time of the day, of which days
+/// before 1970 are one too late, and CEIL stays within the first day of a period: both as in Flink.
+fn round_to(part: Part, ceil: bool, value: i64, per_second: i64) -> i64 {
+    let ms = units::to_ms(value, per_second);
+    let clock = |unit: i64| {
+        let floor = ms.div_euclid(unit).wrapping_mul(unit);
+        if ceil && floor != ms { floor + unit } else { floor }
+    };
+    let rounded = match part {
+        Part::Nanosecond | Part::Microsecond | Part::Epoch => return value,
+        Part::Millisecond => ms,
+        Part::Second => clock(1000),
+        Part::Minute => clock(60_000),
+        Part::Hour => clock(3_600_000),
+        Part::Day | Part::DayOfWeek | Part::IsoDayOfWeek | Part::DayOfYear => clock(DAY_MS),
+        _ => round_days(part, ceil, ms / DAY_MS).wrapping_mul(DAY_MS),
+    };
+    units::from_ms(rounded, per_second)
+}
+
+/// FLOOR or CEIL of a date.
+fn round_days(part: Part, ceil: bool, days: i64) -> i64 {
+    let (year, month, day) = mixed_calendar(days);
+    let up = i64::from(ceil);
+    let inside = i64::from(ceil && (month > 1 || day > 1));
     match part {
-        Part::Nanosecond | Part::Epoch => value,
-        Part::Microsecond => step((per_second / 1_000_000).max(1)),
-        Part::Millisecond => step((per_second / 1_000).max(1)),
-        Part::Second => step(per_second),
-        Part::Minute => step(60 * per_second),
-        Part::Hour => step(3600 * per_second),
-        Part::Day | Part::DayOfWeek | Part::IsoDayOfWeek | Part::DayOfYear => step(day_units),
-        // Flink's weeks start on Sunday here.
-        Part::Week => (days - (days + 4).rem_euclid(7)) * day_units,
-        Part::Month => start(year, month),
-        Part::Quarter => start(year, (month - 1) / 3 * 3 + 1),
-        Part::Year | Part::IsoYear => start(year, 1),
-        Part::Decade => start(year.div_euclid(10) * 10, 1),
-        Part::Century => start((year - 1).div_euclid(100) * 100 + 1, 1),
-        Part::Millennium => start((year - 1).div_euclid(1000) * 1000 + 1, 1),
+        // Weeks start on Sunday here.
+        Part::Week => {
+            let sunday = (days + 4).rem_euclid(7);
+            days_from_civil(year, month, 1) + i64::from(day) - 1 - sunday + if ceil && sunday > 0 { 7 } else { 0 }
+        }
+        Part::Month => {
+            let months = year * 12 + i64::from(month) - 1 + i64::from(ceil && day > 1);
+            days_from_civil(months.div_euclid(12), months.rem_euclid(12) as u32 + 1, 1)
+        }
+        Part::Quarter => {
+            let quarters = year * 4 + i64::from(month - 1) / 3 + inside;
+            days_from_civil(quarters.div_euclid(4), quarters.rem_euclid(4) as u32 * 3 + 1, 1)
+        }
+        Part::Year | Part::IsoYear => days_from_civil(year + inside, 1, 1),
+        Part::Decade => days_from_civil((year / 10 + up) * 10, 1, 1),
+        Part::Century => days_from_civil(((year + 99) / 100 - 1 + up) * 100 + 1, 1, 1),
+        Part::Millennium => days_from_civil(((year + 999) / 1000 - 1 + up) * 1000 + 1, 1, 1),
+        _ => days + up,
     }
 }
 
-fn ceil_to(part: Part, value: i64, per_second: i64) -> i64 {
-    let floor = floor_to(part, value, per_second);
-    if floor == value {
-        return value;
+/// Year, month and day: until 1582-10-15 of the Julian calendar, as in Flink's rounding.
+fn mixed_calendar(days: i64) -> (i64, u32, u32) {
+    const GREGORIAN: i64 = -141_427;
+    if days >= GREGORIAN {
+        return civil_from_days(days);
     }
-    let months = |n| super::units::add_months(floor, per_second, n);
+    // Days since 1 March 4801 BC, of years that begin in March.
+    let count = days + 2_440_588 + 32_082;
+    let year = (4 * count + 3).div_euclid(1461);
+    let of_year = count - (1461 * year).div_euclid(4);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    (year - 4800 + month / 10, (month + 3 - 12 * (month / 10)) as u32, day as u32)
+}
+
+/// FLOOR or CEIL of a DATE in seconds; Flink's CEIL to a day is the next one.
+fn round_date(part: Part, ceil: bool, seconds: i64) -> i64 {
+    let days = seconds.div_euclid(86_400);
     match part {
-        Part::Month => months(1),
-        Part::Quarter => months(3),
-        Part::Year | Part::IsoYear => months(12),
-        Part::Decade => months(120),
-        Part::Century => months(1200),
-        Part::Millennium => months(12_000),
-        Part::Week => floor + 7 * 86_400 * per_second,
-        Part::Day | Part::DayOfWeek | Part::IsoDayOfWeek | Part::DayOfYear => floor + 86_400 * per_second,
-        Part::Hour => floor + 3600 * per_second,
-        Part::Minute => floor + 60 * per_second,
-        Part::Second => floor + per_second,
-        Part::Millisecond => floor + (per_second / 1_000).max(1),
-        _ => floor + (per_second / 1_000_000).max(1),
+        Part::Hour | Part::Minute | Part::Second | Part::Millisecond | Part::Microsecond | Part::Nanosecond => seconds,
+        _ => round_days(part, ceil, days).wrapping_mul(86_400),
     }
 }
 
@@ -220,11 +235,15 @@ fn to_unit(ceil: bool, x: &Expr, unit: &Expr, out: &DataType) -> Result<Compiled
     };
     let (kind, result) = (x.data_type.kind.clone(), out.kind.clone());
     Ok(Compiled::total(move |args, _, ctx| {
-        let (values, per_second) = seconds_like(args[0].array(), &kind, Some(ctx))?;
-        let zoned = matches!(kind, TypeKind::TimestampLtz(_));
-        let moved = values.unary::<_, Int64Type>(|v| {
-            let local = if ceil { ceil_to(part, v, per_second) } else { floor_to(part, v, per_second) };
-            if zoned { zone::to_instant(ctx.zone, local, per_second) } else { local }
+        let (values, per_second) = seconds_like(args[0].array(), &kind, None)?;
+        let moved = values.unary::<_, Int64Type>(|v| match kind {
+            TypeKind::Date => round_date(part, ceil, v),
+            // The offset is that of the instant, also where the result has another one.
+            TypeKind::TimestampLtz(_) => {
+                let offset = zone::to_local(ctx.zone, v, per_second).wrapping_sub(v);
+                round_to(part, ceil, v.wrapping_add(offset), per_second).wrapping_sub(offset)
+            }
+            _ => round_to(part, ceil, v, per_second),
         });
         from_seconds_like(moved, &result)
     }))

@@ -141,11 +141,12 @@ fn intervals(operator: Operator, a: &TypeKind, b: &TypeKind) -> Result<Compiled>
     })
 }
 
-fn to_ms(value: i64, per_second: i64) -> i64 {
+/// Whole milliseconds, rounded down.
+pub(super) fn to_ms(value: i64, per_second: i64) -> i64 {
     if per_second >= 1000 { value.div_euclid(per_second / 1000) } else { value.wrapping_mul(1000 / per_second) }
 }
 
-fn from_ms(ms: i64, per_second: i64) -> i64 {
+pub(super) fn from_ms(ms: i64, per_second: i64) -> i64 {
     if per_second >= 1000 { ms.wrapping_mul(per_second / 1000) } else { ms / (1000 / per_second) }
 }
 
@@ -159,22 +160,23 @@ pub(super) fn add_months(value: i64, per_second: i64, months: i64) -> i64 {
     days_from_civil(year, month, day.min(days_in_month(year, month))).wrapping_mul(day_units).wrapping_add(rest)
 }
 
-/// Whole months from `a` to `b`.
+/// Months from `a` to `b` as Flink counts them: those between the days, and one less only where the days meet at an earlier time.
 fn months_between(a: i64, b: i64, per_second: i64) -> i64 {
     let day_units = 86_400 * per_second;
-    let month_of = |v: i64| {
-        let (y, m, _) = civil_from_days(v.div_euclid(day_units));
+    let (from, to) = (a.div_euclid(day_units), b.div_euclid(day_units));
+    let months = if to < from { -months_of_days(to, from) } else { months_of_days(from, to) };
+    let earlier = to_ms(b.rem_euclid(day_units), per_second) < to_ms(a.rem_euclid(day_units), per_second);
+    if earlier && add_months(from * 86_400, 1, months) == to * 86_400 { months - 1 } else { months }
+}
+
+/// Whole months from one day to a later one.
+fn months_of_days(from: i64, to: i64) -> i64 {
+    let month_of = |days: i64| {
+        let (y, m, _) = civil_from_days(days);
         y * 12 + i64::from(m)
     };
-    let months = month_of(b) - month_of(a);
-    let reached = add_months(a, per_second, months);
-    if months > 0 && reached > b {
-        months - 1
-    } else if months < 0 && reached < b {
-        months + 1
-    } else {
-        months
-    }
+    let months = month_of(to) - month_of(from);
+    if add_months(from * 86_400, 1, months) > to * 86_400 { months - 1 } else { months }
 }
 
 /// How long a unit is: milliseconds, or months.
@@ -220,7 +222,7 @@ pub(super) fn kernel(function: &str, args: &[Expr], out: &DataType) -> Result<Op
             let (b, _) = seconds_like(args[2].array(), &kind, None)?;
             let (a, b) = (reshape(&args[1], Arc::new(a)), reshape(&args[2], Arc::new(b)));
             let difference = binary::<Int64Type, Int64Type, Int32Type>(&a, &b, n, |a, b| match length {
-                Length::Ms(ms) => (to_ms(b.wrapping_sub(a), per_second) / ms) as i32,
+                Length::Ms(ms) => (to_ms(b, per_second).wrapping_sub(to_ms(a, per_second)) / ms) as i32,
                 Length::Months(m) => (months_between(a, b, per_second) / m) as i32,
             })?;
             Ok(Arc::new(difference))

@@ -44,7 +44,8 @@ fn from_text() {
         CAST('NaN' AS DOUBLE) => NaN
         CAST('1.005' AS DECIMAL(5, 2)) => 1.01
         CAST('1e2' AS DECIMAL(5, 2)) => 100.00
-        CAST('1234' AS DECIMAL(3, 0)) => NULL
+        CAST('1234' AS DECIMAL(3, 0)) => error: cannot cast '1234' to DECIMAL(3, 0)
+        TRY_CAST('1234' AS DECIMAL(3, 0)) => NULL
         CAST('1.2.3' AS DECIMAL(5, 2)) => error: cannot cast
         CAST('Yes' AS BOOLEAN) => TRUE
         CAST('f' AS BOOLEAN) => FALSE
@@ -53,7 +54,24 @@ fn from_text() {
         CAST('2023-02-29' AS DATE) => error: expected yyyy-MM-dd
         CAST('12:34:56.789' AS TIME(3)) => 12:34:56.789
         CAST('2024-01-01 10:00:00.1234' AS TIMESTAMP(3)) => 2024-01-01 10:00:00.123
-        CAST('2024-01-01T10:00' AS TIMESTAMP(3)) => 2024-01-01 10:00:00.000
+        CAST('2024-1-2 3:4:5.' AS TIMESTAMP(3)) => 2024-01-02 03:04:05.000
+        CAST('2024-02-30' AS TIMESTAMP(3)) => 2024-02-29 00:00:00.000
+        CAST('2024-02-03 24:00:00' AS TIMESTAMP(3)) => 2024-02-04 00:00:00.000
+        TRY_CAST('2024-01-01 24:00:01' AS TIMESTAMP(3)) => NULL
+        TRY_CAST('2024-01-01 10:00' AS TIMESTAMP(3)) => NULL
+        TRY_CAST('2024-01-01T10:00:00' AS TIMESTAMP(3)) => NULL
+        TRY_CAST(' 2024-01-01' AS TIMESTAMP(3)) => NULL
+        TRY_CAST('24-01-01' AS TIMESTAMP(3)) => NULL
+        TRY_CAST('2024-01-01 10:00:00.1234567891' AS TIMESTAMP(3)) => NULL
+        TRY_CAST('2024-02-03 x' AS DATE) => 2024-02-03
+        TRY_CAST('2024-02-03T10:00:00' AS DATE) => NULL
+        TRY_CAST('10000-01-01' AS DATE) => NULL
+        TRY_CAST('12' AS TIME) => 12:00:00
+        TRY_CAST('12:30:15.' AS TIME) => 12:30:15
+        TRY_CAST('12:30.5' AS TIME) => NULL
+        TRY_CAST('7.9' AS TIME) => NULL
+        TRY_CAST('12:30:' AS TIME) => NULL
+        TRY_CAST('24:00:00' AS TIME) => NULL
         CAST('nonsense' AS TIMESTAMP(3)) => error: cannot cast 'nonsense' to TIMESTAMP(3)
         TRY_CAST('nonsense' AS TIMESTAMP(3)) => NULL
         CAST(CAST('añb' AS BYTES) AS STRING) => añb
@@ -95,7 +113,20 @@ fn instants_meet_local_times_in_the_sessions_zone() {
         CAST(CAST(TIMESTAMP '2024-03-31 02:30:00' AS TIMESTAMP_LTZ(3)) AS STRING) => 2024-03-31 03:30:00.000
         CAST(CAST(CAST(TIMESTAMP '2024-10-27 02:30:00' AS TIMESTAMP_LTZ(3)) AS DATE) AS STRING) => 2024-10-27
         EXTRACT('HOUR', TO_TIMESTAMP_LTZ(0, 3)) => 1
-        EXTRACT('EPOCH', TO_TIMESTAMP_LTZ(0, 3)) => 0
+        EXTRACT('EPOCH', TO_TIMESTAMP_LTZ(0, 3)) => 3600
+        ",
+    );
+}
+
+#[test]
+fn times_before_1970_are_cut_towards_it() {
+    check(
+        "
+        CAST(TIMESTAMP '1969-12-31 23:59:59.999' AS DATE) => 1970-01-01
+        CAST(TIMESTAMP '1960-02-29 10:20:30.5' AS TIME) => 10:20:31
+        CAST(TIMESTAMP '1969-12-31 23:59:59.999' AS TIMESTAMP(0)) => 1970-01-01 00:00:00
+        CAST(TIMESTAMP '1969-12-31 23:59:59.9999' AS TIMESTAMP(3)) => 1969-12-31 23:59:59.999
+        CAST(TO_TIMESTAMP_LTZ(-7200001, 3) AS DATE) => 1969-12-31
         ",
     );
 }

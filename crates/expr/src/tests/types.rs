@@ -29,7 +29,7 @@ fn results_have_flinks_types() {
         0.908 * b => DECIMAL(23, 3)
         1.1 + 2.22 => DECIMAL(4, 2) NOT NULL
         1.0 / 3 => DECIMAL(13, 12) NOT NULL
-        p * p => DECIMAL(38, 6)
+        p * p => DECIMAL(38, 6) NOT NULL
         SUBSTRING('abc', 1, 2) => STRING NOT NULL
         SUBSTRING('abc', 1, i) => STRING
         p + i => DECIMAL(31, 10) NOT NULL

@@ -193,12 +193,13 @@ fn percentile(groups: &Groups, arrow: &Arrow) -> Result<ArrayRef> {
 /// Linear between the two values around the place.
 fn interpolated(sorted: &[(f64, i64)], percentage: f64) -> f64 {
     let total: i64 = sorted.iter().map(|s| s.1).sum();
-    let place = (total - 1) as f64 * percentage;
+    // Counted from 1, as Flink does: the last digits depend on it.
+    let place = (total - 1) as f64 * percentage + 1.0;
     let at = |k: i64| {
         let mut seen = 0;
         let found = sorted.iter().find(|s| {
             seen += s.1;
-            seen > k
+            seen >= k
         });
         found.map_or(f64::NAN, |s| s.0)
     };

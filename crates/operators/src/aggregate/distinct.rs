@@ -55,7 +55,12 @@ impl DistinctState {
         let table = state.register(&TableDescriptor {
             name: format!("distinct-{index}"),
             kind: TableKind::Rows { width: 8 * set.filters.len() as u32 },
-            schema: format!("key,{};counts:{}", types.join(","), set.filters.len()),
+            schema: format!(
+                "key,{}{};counts:{}",
+                types.join(","),
+                if set.nulls { ",with NULL" } else { "" },
+                set.filters.len()
+            ),
             ttl,
         })?;
         let codec = RowCodec::new(fields)?;
@@ -103,7 +108,7 @@ impl DistinctState {
     }
     /// Rows with a value that passes a filter; `None`: all.
     fn selected(&self, input: &Input<'_>, filters: &[Option<BooleanBuffer>]) -> Option<Vec<u32>> {
-        let mut selected = present_rows(input.columns, &self.set.args);
+        let mut selected = if self.set.nulls { None } else { present_rows(input.columns, &self.set.args) };
         if filters.iter().all(Option::is_some) {
             let any = filters.iter().flatten().cloned().reduce(|a, b| &a | &b);
             selected = match (selected, any) {

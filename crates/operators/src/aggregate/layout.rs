@@ -91,6 +91,8 @@ pub(crate) struct Accumulator {
 pub(crate) struct DistinctSet {
     /// Argument columns.
     pub args: Vec<usize>,
+    /// NULL is a value like others (ARRAY_AGG).
+    pub nulls: bool,
     /// One count each: no filter, or a BOOLEAN column.
     pub filters: Vec<Option<usize>>,
 }
@@ -154,7 +156,10 @@ impl Layout {
         // Duplicates change neither MIN nor MAX.
         let distinct = call.distinct && !matches!(kind, AccKind::Extreme { .. }) && !call.args.is_empty();
         let mask = match (distinct, call.filter) {
-            (true, filter) => self.distinct_mask(&call.args, filter),
+            (true, filter) => {
+                let nulls = matches!(kind, AccKind::Collected { not_null: 0, .. });
+                self.distinct_mask(&call.args, nulls, filter)
+            }
             (false, Some(column)) => MaskSpec::Filter(column),
             (false, None) => MaskSpec::All,
         };
@@ -180,9 +185,9 @@ impl Layout {
         Ok(())
     }
 
-    fn distinct_mask(&mut self, args: &[usize], filter: Option<usize>) -> MaskSpec {
-        let set = self.distinct.iter().position(|s| s.args == args).unwrap_or_else(|| {
-            self.distinct.push(DistinctSet { args: args.to_vec(), filters: Vec::new() });
+    fn distinct_mask(&mut self, args: &[usize], nulls: bool, filter: Option<usize>) -> MaskSpec {
+        let set = self.distinct.iter().position(|s| s.args == args && s.nulls == nulls).unwrap_or_else(|| {
+            self.distinct.push(DistinctSet { args: args.to_vec(), nulls, filters: Vec::new() });
             self.distinct.len() - 1
         });
         let filters = &mut self.distinct[set].filters;

@@ -118,6 +118,56 @@ fn rows_of_one_time_count_one_by_one_with_rows() {
 }
 
 #[test]
+fn aggregates_without_a_fixed_size_follow_the_frame() {
+    let deviation = OverFunction::Aggregate(AggregateFunction::Deviation { root: false, sample: false });
+    let list = OverFunction::Aggregate(AggregateFunction::ListAgg);
+    let array = OverFunction::Aggregate(AggregateFunction::ArrayAgg { ignore_nulls: false });
+    let bag = OverFunction::Aggregate(AggregateFunction::Collect);
+    let text = |function, more: &[usize]| OverCall { more: more.to_vec(), ..call(function, Some(3)) };
+    let of = |call: OverCall, kind: TypeKind| OverCall { data_type: kind.nullable(), ..call };
+    let strings = Box::new(TypeKind::STRING.nullable());
+    let calls = [
+        call(deviation, Some(1)),
+        of(text(list, &[0]), TypeKind::STRING),
+        of(OverCall { distinct: true, ..text(list, &[0]) }, TypeKind::STRING),
+        of(text(array, &[]), TypeKind::Array(strings.clone())),
+        of(OverCall { distinct: true, ..text(array, &[]) }, TypeKind::Array(strings.clone())),
+        of(text(bag, &[]), TypeKind::Multiset(strings)),
+    ];
+    let input = [
+        ("a", "1", 1_000, "x"),
+        ("a", "5", 2_000, "x"),
+        ("b", "7", 2_500, "NULL"),
+        ("a", "9", 3_000, "y"),
+        ("b", "1", 3_500, "NULL"),
+        ("a", "9", 4_000, "x"),
+    ];
+    let feed = |test: OperatorTest| test.input(0, [batch(&input)]).watermark(2_700).watermark(3_200).end();
+    expect(
+        feed(by_time(OverFrame { rows: true, preceding: Some(1) }, &calls)),
+        &[
+            ("a", "1", 1_000, "x", "0, x, x, [x], [x], {x: 1}"),
+            ("a", "5", 2_000, "x", "4, xax, x, [x, x], [x], {x: 2}"),
+            ("b", "7", 2_500, "NULL", "0, NULL, NULL, [NULL], [NULL], {}"),
+            ("a", "9", 3_000, "y", "4, xay, xay, [x, y], [x, y], {x: 1, y: 1}"),
+            ("b", "1", 3_500, "NULL", "9, NULL, NULL, [NULL, NULL], [NULL], {}"),
+            ("a", "9", 4_000, "x", "0, yax, yax, [y, x], [y, x], {y: 1, x: 1}"),
+        ],
+    );
+    expect(
+        feed(by_time(RANGE, &calls[..2])),
+        &[
+            ("a", "1", 1_000, "x", "0, x"),
+            ("a", "5", 2_000, "x", "4, xax"),
+            ("b", "7", 2_500, "NULL", "0, NULL"),
+            ("a", "9", 3_000, "y", "10, xaxay"),
+            ("b", "1", 3_500, "NULL", "9, NULL"),
+            ("a", "9", 4_000, "x", "11, xaxayax"),
+        ],
+    );
+}
+
+#[test]
 fn a_bounded_frame_takes_back_what_leaves_it() {
     let calls = [
         call(SUM, Some(1)),

@@ -309,7 +309,14 @@ impl<'a> ExprBinder<'a> {
         let x = self.bind(expr)?;
         let mut parts = Vec::with_capacity(list.len());
         for item in list {
-            let item_bound = self.bind(item)?;
+            let mut item_bound = self.bind(item)?;
+            // As in Flink, where `x = 0.1` compares a FLOAT as DOUBLE, and `x IN (0.1, 0.2)` as FLOAT.
+            if x.data_type.kind == TypeKind::Float && matches!(item_bound.kind, ExprKind::Literal(_)) && list.len() > 1
+            {
+                let nullable = item_bound.data_type.nullable;
+                let to = DataType { kind: TypeKind::Float, nullable };
+                item_bound = bind_cast(item_bound, to, false).at(span_position(item))?;
+            }
             parts.push(bind_call("=", vec![x.clone(), item_bound]).at(span_position(item))?);
         }
         // A balanced tree: long lists must not nest deep.

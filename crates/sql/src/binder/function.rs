@@ -224,6 +224,9 @@ impl ExprBinder<'_> {
         if name == "CURRENT_WATERMARK" {
             self.check_rowtime(&args).at(at)?;
         }
+        if name == "CURRENT_DATABASE" && args.is_empty() {
+            return Ok(crate::functions::current_database());
+        }
         if let Some(bound) = crate::functions::bind_scalar(&name, &args, at) {
             return bound.at(at);
         }

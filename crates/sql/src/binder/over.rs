@@ -3,7 +3,7 @@
 use flott_core::error::Position;
 use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
-use flott_expr::{aggregate_type, bind_cast, constant_fold};
+use flott_expr::{aggregate_type_of, bind_cast, constant_fold};
 use flott_plan::spec::AggregateFunction;
 use flott_plan::{Expr, ExprKind, Literal, OverFrame, SortKey, UserAggregate};
 use sqlparser::ast::{
@@ -19,15 +19,6 @@ use crate::diag::{At, place, position, suggestion, unsupported};
 
 /// While binding, the result of call `k` is column `OVER_BASE + k`: beyond the columns of any relation.
 pub(crate) const OVER_BASE: usize = 1 << 24;
-
-/// Aggregates that frames can be computed of.
-const AGGREGATES: [AggregateFunction; 5] = [
-    AggregateFunction::Count,
-    AggregateFunction::Sum,
-    AggregateFunction::Avg,
-    AggregateFunction::Min,
-    AggregateFunction::Max,
-];
 
 /// The calls of a SELECT, and the windows it names.
 #[derive(Default)]
@@ -62,7 +53,7 @@ pub(crate) enum OverKind {
 pub(crate) struct OverCall {
     pub(crate) kind: OverKind,
     pub(crate) arg: Option<Expr>,
-    /// Further arguments, of an aggregate of the user.
+    /// Arguments behind the first: the separator of LISTAGG, those of an aggregate of the user.
     pub(crate) more: Vec<Expr>,
     pub(crate) user: Option<UserAggregate>,
     /// What LAG gives before the first row.
@@ -199,15 +190,13 @@ impl ExprBinder<'_> {
                 (more, user) = (args.collect(), Some(bound));
                 (OverKind::User, data_type, first, None)
             }
-            (_, Some(function)) if AGGREGATES.contains(&function) => {
-                let arg = match (function, arguments(f).map_or(&[][..], |l| &l.args)) {
-                    (AggregateFunction::Count, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => None,
-                    _ => Some(self.one_argument(name, f, at)?),
-                };
-                let null = TypeKind::Null.nullable();
-                let arg_type = arg.as_ref().map_or(&null, |a| &a.data_type);
+            (_, Some(function)) => {
+                let bound = self.aggregate_parts(function, f, at)?;
+                let types: Vec<DataType> = bound.arg.iter().chain(&bound.more).map(|a| a.data_type.clone()).collect();
                 // The frame holds the row itself: it is never empty.
-                (OverKind::Aggregate(function), aggregate_type(function, arg_type, true).at(at)?, arg, None)
+                let data_type = aggregate_type_of(bound.function, &types, true).at(at)?;
+                more = bound.more;
+                (OverKind::Aggregate(bound.function), data_type, bound.arg, None)
             }
             _ => return Err(no_over(name, at)),
         };
@@ -324,8 +313,7 @@ fn constant(e: &Expr) -> Option<i64> {
 
 /// Why a function does not take OVER.
 fn no_over(name: &str, at: Option<Position>) -> Error {
-    let functions =
-        "there are COUNT, SUM, AVG, MIN, MAX, FIRST_VALUE, LAST_VALUE, LAG, ROW_NUMBER, RANK and DENSE_RANK";
+    let functions = "there are all aggregates, FIRST_VALUE, LAST_VALUE, LAG, ROW_NUMBER, RANK and DENSE_RANK";
     match name {
         "LEAD" | "NTILE" | "PERCENT_RANK" | "CUME_DIST" | "NTH_VALUE" => {
             let error = unsupported(&format!("{name} on a stream"), at);

@@ -1,7 +1,7 @@
 //! INSERT INTO: the query fitted to the sink's columns. Creates no sink.
 
 use flott_core::config::{Configuration, keys};
-use flott_core::types::DataType;
+use flott_core::types::{DataType, TypeKind};
 use flott_core::{Error, Result};
 use flott_expr::{bind_cast, constant_fold, is_implicit_cast};
 use flott_plan::{Expr, Literal};
@@ -138,9 +138,28 @@ pub(crate) fn not_null_columns(
         .sink_columns()
         .into_iter()
         .enumerate()
-        .filter(|(at, i)| !table.columns[*i].data_type.nullable && columns[*at].data_type.nullable)
+        .filter(|(at, i)| !table.columns[*i].data_type.nullable && may_be_null(&columns[*at]))
         .map(|(at, i)| (at, table.columns[i].name.clone()))
         .collect();
-    let drop = config.enum_value(keys::NOT_NULL_ENFORCER) == Some("DROP");
-    (!checked.is_empty()).then_some((checked, drop))
+    (!checked.is_empty()).then_some((checked, drops(config)))
+}
+
+/// Columns of a query's result that are NOT NULL and may hold NULL all the same, and whether such rows are dropped.
+pub(crate) fn not_null_results(columns: &[RelColumn], config: &Configuration) -> Option<(Vec<(usize, String)>, bool)> {
+    let checked: Vec<(usize, String)> = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, c)| !c.data_type.nullable && may_be_null(c))
+        .map(|(at, c)| (at, c.name.clone()))
+        .collect();
+    (!checked.is_empty()).then_some((checked, drops(config)))
+}
+
+/// As in Flink, the type of DECIMAL arithmetic does not say that an overflow gives NULL.
+fn may_be_null(column: &RelColumn) -> bool {
+    column.data_type.nullable || matches!(column.data_type.kind, TypeKind::Decimal(..))
+}
+
+fn drops(config: &Configuration) -> bool {
+    config.enum_value(keys::NOT_NULL_ENFORCER) == Some("DROP")
 }

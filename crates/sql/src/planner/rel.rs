@@ -115,7 +115,7 @@ pub(crate) struct RelOver {
     /// As it was written, where the function does not say it.
     pub(crate) name: &'static str,
     pub(crate) arg: Option<usize>,
-    /// Further arguments, of an aggregate of the user.
+    /// Arguments behind the first: the separator of LISTAGG, those of an aggregate of the user.
     pub(crate) more: Vec<usize>,
     /// That of the user.
     pub(crate) user: Option<UserAggregate>,

@@ -142,7 +142,7 @@ fn parsed<T: ArrowPrimitiveType>(
     Box::new(move |a, ctx| {
         let value = Value::Array(Arc::clone(a));
         let source = text(&value)?;
-        let out = try_rows::<T>(&[&value], a.len(), |i| match read(source.value(i).trim(), ctx) {
+        let out = try_rows::<T>(&[&value], a.len(), |i| match read(source.value(i), ctx) {
             Some(v) => Ok(Some(v)),
             None if safe => Ok(None),
             None => Err(failed(source.value(i), &to)),
@@ -150,6 +150,9 @@ fn parsed<T: ArrowPrimitiveType>(
         Ok(Arc::new(out.with_data_type(arrow.clone())))
     })
 }
+
+/// Days that a text can name: of the years 1 to 9999.
+const DATES: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
 fn from_text(to: TypeKind, safe: bool) -> Result<Convert> {
     let kind = to.clone();
@@ -164,21 +167,21 @@ fn from_text(to: TypeKind, safe: bool) -> Result<Convert> {
             })?;
             Ok(Arc::new(out))
         }),
-        TypeKind::TinyInt => parsed::<Int8Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
-        TypeKind::SmallInt => parsed::<Int16Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
-        TypeKind::Int => parsed::<Int32Type>(to, safe, |s, _| parse::integer(s)?.try_into().ok()),
-        TypeKind::BigInt => parsed::<Int64Type>(to, safe, |s, _| parse::integer(s)),
-        TypeKind::Float => parsed::<Float32Type>(to, safe, |s, _| parse::double(s).map(|d| d as f32)),
-        TypeKind::Double => parsed::<Float64Type>(to, safe, |s, _| parse::double(s)),
-        // A number with too many digits for the type is NULL; text that is no number is an error.
+        TypeKind::TinyInt => parsed::<Int8Type>(to, safe, |s, _| parse::integer(s.trim())?.try_into().ok()),
+        TypeKind::SmallInt => parsed::<Int16Type>(to, safe, |s, _| parse::integer(s.trim())?.try_into().ok()),
+        TypeKind::Int => parsed::<Int32Type>(to, safe, |s, _| parse::integer(s.trim())?.try_into().ok()),
+        TypeKind::BigInt => parsed::<Int64Type>(to, safe, |s, _| parse::integer(s.trim())),
+        TypeKind::Float => parsed::<Float32Type>(to, safe, |s, _| parse::double(s.trim()).map(|d| d as f32)),
+        TypeKind::Double => parsed::<Float64Type>(to, safe, |s, _| parse::double(s.trim())),
+        // Unlike a number, a text with too many digits for the type is an error.
         TypeKind::Decimal(p, s) => {
             let arrow = to.to_arrow();
             Box::new(move |a, _| {
                 let value = Value::Array(Arc::clone(a));
                 let source = text(&value)?;
                 let out = try_rows::<Decimal128Type>(&[&value], a.len(), |i| {
-                    match parse::decimal(source.value(i).trim(), p, s) {
-                        Some(number) => Ok(number),
+                    match parse::decimal(source.value(i).trim(), p, s).flatten() {
+                        Some(number) => Ok(Some(number)),
                         None if safe => Ok(None),
                         None => Err(failed(source.value(i), &to)),
                     }
@@ -187,19 +190,21 @@ fn from_text(to: TypeKind, safe: bool) -> Result<Convert> {
             })
         }
         TypeKind::Date => parsed::<Date32Type>(to, safe, |s, _| {
-            let day = s.split([' ', 'T']).next().unwrap_or(s);
-            flott_core::text::parse_date(day)?.try_into().ok()
+            let day = s.trim().split(' ').next().unwrap_or(s);
+            flott_core::text::parse_date(day).filter(|d| DATES.contains(d))?.try_into().ok()
         }),
         TypeKind::Time(p) => parsed::<Time32MillisecondType>(to, safe, move |s, _| {
-            let nanos = flott_core::text::parse_time(s)?;
+            let nanos = parse::time(s.trim())?;
             let step = 10i64.pow(9 - u32::from(p.min(3)));
             i32::try_from(nanos / step * step / 1_000_000).ok()
         }),
         TypeKind::Timestamp(p) | TypeKind::TimestampLtz(p) => {
             let zoned = matches!(to, TypeKind::TimestampLtz(_));
             let read = move |s: &str, ctx: &EvalContext| {
-                let local = flott_core::text::parse_timestamp_units(s, p)?;
-                let per_second = flott_core::text::units_per_second(p);
+                let (seconds, nanos) = parse::timestamp(s)?;
+                let (per_second, step) = (flott_core::text::units_per_second(p), 10i64.pow(9 - u32::from(p.min(9))));
+                let units = i64::from(nanos) / step * step / (1_000_000_000 / per_second);
+                let local = seconds.checked_mul(per_second)?.checked_add(units)?;
                 Some(if zoned { super::zone::to_instant(ctx.zone, local, per_second) } else { local })
             };
             match p {

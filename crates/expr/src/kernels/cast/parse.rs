@@ -1,5 +1,7 @@
 //! Reads numbers and booleans from trimmed text as Flink does; gives nothing for text it does not understand.
 
+use flott_core::text::{days_from_civil, days_in_month};
+
 use crate::kernels::decimal::{divide_half_up, fits, power};
 
 /// `true`, `t`, `yes`, `y`, `1` and their opposites, in any case.
@@ -90,4 +92,53 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: u8) -> Option<Option<i12
         _ => None,
     };
     Some(moved.filter(|v| fits(*v, precision)).map(|v| if negative { -v } else { v }))
+}
+
+/// `H[:m[:s[.fraction]]]` as nanoseconds of the day; a fraction needs its seconds.
+pub(crate) fn time(text: &str) -> Option<i64> {
+    let (clock, fraction) = text.split_once('.').map_or((text, None), |(clock, fraction)| (clock, Some(fraction)));
+    let mut parts = clock.split(':');
+    let mut part = |limit: i64| parts.next().map_or(Some(None), |p| number(p, 2).filter(|n| *n < limit).map(Some));
+    let (hour, minute, second) = (part(24)??, part(60)?, part(60)?);
+    if parts.next().is_some() || fraction.is_some() && second.is_none() {
+        return None;
+    }
+    let seconds = hour * 3600 + minute.unwrap_or(0) * 60 + second.unwrap_or(0);
+    Some(seconds * 1_000_000_000 + nanos(fraction.unwrap_or_default())?)
+}
+
+/// `yyyy-M-d[ H:m:s[.fraction]]` as seconds since 1970 and nanoseconds, as Flink's CAST reads it: a 31st of a shorter month is its last
+/// day, and 24:00:00 the next day.
+pub(crate) fn timestamp(text: &str) -> Option<(i64, u32)> {
+    let (date, time) = text.split_once(' ').map_or((text, None), |(date, time)| (date, Some(time)));
+    let mut parts = date.split('-');
+    let year = parts.next().filter(|y| y.len() == 4).and_then(|y| number(y, 4))?;
+    let month = number(parts.next()?, 2).filter(|m| (1..=12).contains(m))? as u32;
+    let day = number(parts.next()?, 2).filter(|d| (1..=31).contains(d))? as u32;
+    if parts.next().is_some() {
+        return None;
+    }
+    let midnight = days_from_civil(year, month, day.min(days_in_month(year, month))) * 86_400;
+    let Some(time) = time else { return Some((midnight, 0)) };
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut parts = clock.split(':').map(|p| number(p, 2));
+    let (hour, minute, second) = (parts.next()??, parts.next()??, parts.next()??);
+    let nanos = nanos(fraction)?;
+    let midnight_after = (hour, minute, second, nanos) == (24, 0, 0, 0);
+    let valid = parts.next().is_none() && (hour < 24 || midnight_after) && minute < 60 && second < 60;
+    valid.then_some((midnight + hour * 3600 + minute * 60 + second, nanos as u32))
+}
+
+/// Up to nine digits behind a point.
+fn nanos(fraction: &str) -> Option<i64> {
+    match fraction.len() {
+        0 => Some(0),
+        n @ 1..=9 => Some(number(fraction, 9)? * 10i64.pow(9 - n as u32)),
+        _ => None,
+    }
+}
+
+fn number(digits: &str, most: usize) -> Option<i64> {
+    let ok = (1..=most).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    ok.then(|| digits.bytes().fold(0, |n, b| n * 10 + i64::from(b - b'0')))
 }

@@ -10,6 +10,7 @@ use flott_core::types::TypeKind;
 use flott_core::{Error, Result};
 
 use super::Convert;
+use crate::kernels::units::{DAY_MS, to_ms};
 use crate::kernels::zone::{to_instant, to_local};
 
 const DAY_S: i64 = 86_400;
@@ -36,8 +37,12 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
             let per_second = units_per_second(*p);
             Box::new(move |a, ctx| {
                 let out = longs(a, &source)?.as_primitive::<Int64Type>().unary::<_, Date32Type>(|v| {
-                    let local = if from_zone { to_local(ctx.zone, v, per_second) } else { v };
-                    local.div_euclid(DAY_S * per_second) as i32
+                    // Flink divides a local time towards 1970, an instant it rounds down.
+                    let day = match from_zone {
+                        true => to_local(ctx.zone, v, per_second).div_euclid(DAY_S * per_second),
+                        false => to_ms(v, per_second) / DAY_MS,
+                    };
+                    day as i32
                 });
                 Ok(Arc::new(out))
             })
@@ -46,9 +51,11 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
             let (per_second, step) = (units_per_second(*p), 10i64.pow(3 - u32::from((*q).min(3))));
             Box::new(move |a, ctx| {
                 let out = longs(a, &source)?.as_primitive::<Int64Type>().unary::<_, Time32MillisecondType>(|v| {
-                    let local = if from_zone { to_local(ctx.zone, v, per_second) } else { v };
-                    let ms = local.rem_euclid(DAY_S * per_second) / (per_second / 1000);
-                    (ms / step * step) as i32
+                    let ms = match from_zone {
+                        true => to_ms(to_local(ctx.zone, v, per_second).rem_euclid(DAY_S * per_second), per_second),
+                        false => to_ms(v, per_second) % DAY_MS,
+                    };
+                    (ms / step * step).rem_euclid(DAY_MS) as i32
                 });
                 Ok(Arc::new(out))
             })
@@ -63,6 +70,8 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
         (Timestamp(p) | TimestampLtz(p), Timestamp(q) | TimestampLtz(q)) => {
             let (a_second, b_second) = (units_per_second(*p), units_per_second(*q));
             let step = 10i64.pow(u32::from(b_second.ilog10() as u8 - (*q).min(b_second.ilog10() as u8)));
+            // Up to milliseconds Flink cuts digits off towards 1970, smaller parts it rounds down.
+            let narrows = q < p;
             Box::new(move |a, ctx| {
                 let out = longs(a, &source)?.as_primitive::<Int64Type>().unary::<_, Int64Type>(|v| {
                     let v = match (from_zone, to_zone) {
@@ -75,7 +84,10 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
                     } else {
                         v.div_euclid(a_second / b_second)
                     };
-                    moved.div_euclid(step).wrapping_mul(step)
+                    match b_second {
+                        1000 if narrows => moved / step * step,
+                        _ => moved.div_euclid(step).wrapping_mul(step),
+                    }
                 });
                 from_longs(&(Arc::new(out) as ArrayRef), &target)
             })
