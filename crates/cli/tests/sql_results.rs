@@ -296,6 +296,11 @@ macro_rules! flink_files {
 }
 
 flink_files!(
+    decimal_not_null,
+    float_and_double,
+    float_results,
+    logic_and_decimals,
+    times_before_1970,
     aggregate_functions,
     aggregates,
     ddl,
