@@ -67,32 +67,38 @@ pub(super) fn convert(from: &TypeKind, to: &TypeKind) -> Result<Convert> {
                 Ok(Arc::new(times.unary::<_, Time32MillisecondType>(|v| v / step * step)))
             })
         }
-        (Timestamp(p) | TimestampLtz(p), Timestamp(q) | TimestampLtz(q)) => {
-            let (a_second, b_second) = (units_per_second(*p), units_per_second(*q));
-            let step = 10i64.pow(u32::from(b_second.ilog10() as u8 - (*q).min(b_second.ilog10() as u8)));
-            // Up to milliseconds Flink cuts digits off towards 1970, smaller parts it rounds down.
-            let narrows = q < p;
-            Box::new(move |a, ctx| {
-                let out = longs(a, &source)?.as_primitive::<Int64Type>().unary::<_, Int64Type>(|v| {
-                    let v = match (from_zone, to_zone) {
-                        (true, false) => to_local(ctx.zone, v, a_second),
-                        (false, true) => to_instant(ctx.zone, v, a_second),
-                        _ => v,
-                    };
-                    let moved = if b_second >= a_second {
-                        v.wrapping_mul(b_second / a_second)
-                    } else {
-                        v.div_euclid(a_second / b_second)
-                    };
-                    match b_second {
-                        1000 if narrows => moved / step * step,
-                        _ => moved.div_euclid(step).wrapping_mul(step),
-                    }
-                });
-                from_longs(&(Arc::new(out) as ArrayRef), &target)
-            })
-        }
+        (Timestamp(p) | TimestampLtz(p), Timestamp(q) | TimestampLtz(q)) => timestamps(from, to, (*p, *q)),
         _ => return Err(Error::bug(format!("no kernel casts {from} to {to}"))),
+    })
+}
+
+/// From a precision to another, across the zone where only one side is an instant.
+fn timestamps(from: &TypeKind, to: &TypeKind, (p, q): (u8, u8)) -> Convert {
+    let (source, target) = (from.clone(), to.clone());
+    let from_zone = matches!(from, TypeKind::TimestampLtz(_));
+    let to_zone = matches!(to, TypeKind::TimestampLtz(_));
+    let (a_second, b_second) = (units_per_second(p), units_per_second(q));
+    let step = 10i64.pow(u32::from(b_second.ilog10() as u8 - q.min(b_second.ilog10() as u8)));
+    // Up to milliseconds Flink cuts digits off towards 1970, smaller parts it rounds down.
+    let narrows = q < p;
+    Box::new(move |a, ctx| {
+        let out = longs(a, &source)?.as_primitive::<Int64Type>().unary::<_, Int64Type>(|v| {
+            let v = match (from_zone, to_zone) {
+                (true, false) => to_local(ctx.zone, v, a_second),
+                (false, true) => to_instant(ctx.zone, v, a_second),
+                _ => v,
+            };
+            let moved = if b_second >= a_second {
+                v.wrapping_mul(b_second / a_second)
+            } else {
+                v.div_euclid(a_second / b_second)
+            };
+            match b_second {
+                1000 if narrows => moved / step * step,
+                _ => moved.div_euclid(step).wrapping_mul(step),
+            }
+        });
+        from_longs(&(Arc::new(out) as ArrayRef), &target)
     })
 }
 
