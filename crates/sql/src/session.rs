@@ -356,7 +356,8 @@ impl Session {
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
         let mut warnings = root.notices;
         pattern::warnings(&root.phys, &mut warnings);
-        let info = QueryInfo { columns: plan_columns(&root.phys.columns), mode: root.phys.changes.mode(), zone };
+        let columns = named_once(plan_columns(&root.phys.columns));
+        let info = QueryInfo { columns, mode: root.phys.changes.mode(), zone };
         let sink = collect(&info);
         builder.sink("Sink: collect".to_owned(), sink, &root.phys, root.partitioner, root.parallelism)?;
         let GraphBuilder { graph, bounded, .. } = builder;
@@ -428,4 +429,16 @@ fn enforced(phys: Phys, columns: Vec<(usize, String)>, drop: bool) -> Phys {
     let (changes, parallelism) = (phys.changes, phys.parallelism);
     let kind = PhysKind::Spec(OperatorSpec::NotNullEnforcer { columns, drop });
     Phys { kind, inputs: vec![(phys, Partitioner::Forward)], columns: out, changes, parallelism, text }
+}
+
+/// Names that occur before get a number, as in Flink: `id`, `id0`, `id1`.
+fn named_once(mut columns: Vec<Column>) -> Vec<Column> {
+    for i in 1..columns.len() {
+        let taken = |name: &str| columns[..i].iter().any(|c| c.name == name);
+        if taken(&columns[i].name) {
+            let numbered = (0..=i).map(|n| format!("{}{n}", columns[i].name));
+            columns[i].name = numbered.into_iter().find(|name| !taken(name)).unwrap_or_default();
+        }
+    }
+    columns
 }

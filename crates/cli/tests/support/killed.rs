@@ -21,6 +21,8 @@ pub fn kill_after(client: JobClient, checkpoints: u64, timeout: Duration) -> Res
     client.cancel();
     match client.join() {
         JobStatus::Canceled => Ok(()),
+        // It failed by itself before the cancellation reached it.
+        JobStatus::Failed(e) => Err(e),
         other => Err(Error::bug(format!("a cancelled job is {other:?}"))),
     }
 }

@@ -179,7 +179,6 @@ proptest! {
         limit in prop_oneof![6 => 1..4u64, 1 => Just(64u64), 1 => Just(65u64)],
         retract: bool,
         with_rank: bool,
-        update_before: bool,
         ttl in prop::sample::select(&LAYOUTS[..]),
     ) {
         let mut live: Vec<(i32, i32, usize)> = Vec::new();
@@ -208,7 +207,7 @@ proptest! {
         let input = input();
         let mode = if retract { ChangelogMode::Retract } else { ChangelogMode::Append };
         let batches = lines.chunks(size).map(|c| rows(&input, &c.iter().map(String::as_str).collect::<Vec<_>>()));
-        top_with(ttl, limit, with_rank, mode, update_before || !with_rank)
+        top_with(ttl, limit, with_rank, mode, true)
             .input(0, batches)
             .end()
             .expect_net(&expected.iter().map(String::as_str).collect::<Vec<_>>());
