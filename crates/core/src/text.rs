@@ -8,7 +8,7 @@ use digits::Digits;
 
 /// A DOUBLE as Java's `Double.toString` writes it (before Java 19): `1.0`, `1.0E10`, `NaN`, `-Infinity`.
 pub fn java_double(value: f64, out: &mut String) {
-    java_float_text(value, |v| digits::of_double(v), out);
+    java_float_text(value, digits::of_double, out);
 }
 
 /// A FLOAT as Java's `Float.toString` writes it.

@@ -131,7 +131,7 @@ fn of_integer(fraction: u64, exponent: i32, significant: i32) -> Digits {
 /// The power of ten of the first digit, or one too many.
 fn decimal_exponent(fraction: u64, exponent: i32) -> i32 {
     let mantissa = f64::from_bits(1023 << FRACTION_BITS | fraction & ((1 << FRACTION_BITS) - 1));
-    let estimate = (mantissa - 1.5) * 0.289_529_654 + 0.176_091_259 + f64::from(exponent) * 0.301_029_995_663_981;
+    let estimate = (mantissa - 1.5) * 0.289_529_654 + 0.176_091_259 + f64::from(exponent) * std::f64::consts::LOG10_2;
     estimate.floor() as i32
 }
 

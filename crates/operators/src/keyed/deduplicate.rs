@@ -70,7 +70,7 @@ impl Operator for Deduplicate {
         let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
         values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let (mut out, mut value) = (Output::default(), Vec::new());
-        for gid in 0..grouped.len() {
+        for (gid, &first) in firsts.iter().enumerate() {
             let before = self.found.get(gid).map(split_prefixed).transpose()?;
             let mut winner: Option<usize> = None;
             for row in grouped.rows(gid) {
@@ -98,7 +98,7 @@ impl Operator for Deduplicate {
             if with_row {
                 value.extend_from_slice(grouped.bytes(winner));
             }
-            self.writes.put(values, &grouped.keys, firsts[gid], &value)?;
+            self.writes.put(values, &grouped.keys, first, &value)?;
         }
         self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(Some(&batch.rows), self.rows.codec(), &self.schema)? {

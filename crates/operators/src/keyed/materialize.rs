@@ -39,7 +39,7 @@ impl Operator for SinkUpsertMaterialize {
         let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
         values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let (mut out, mut value) = (Output::default(), Vec::new());
-        for gid in 0..grouped.len() {
+        for (gid, &first) in firsts.iter().enumerate() {
             let mut list: Vec<&[u8]> = Vec::new();
             let mut rest = self.found.get(gid).unwrap_or_default();
             while !rest.is_empty() {
@@ -72,7 +72,7 @@ impl Operator for SinkUpsertMaterialize {
             for row in list {
                 push_prefixed(&mut value, row)?;
             }
-            self.writes.put(values, &grouped.keys, firsts[gid], &value)?;
+            self.writes.put(values, &grouped.keys, first, &value)?;
         }
         self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(None, self.rows.codec(), &self.schema)? {

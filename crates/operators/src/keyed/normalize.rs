@@ -41,7 +41,7 @@ impl Operator for ChangelogNormalize {
         let (values, firsts) = (self.values.of(&mut *ctx.state)?, grouped.firsts());
         values.get_batch(0, &grouped.keys, &firsts, &mut self.found)?;
         let mut out = Output::default();
-        for gid in 0..grouped.len() {
+        for (gid, &first) in firsts.iter().enumerate() {
             // The old row is known; a `-U` without its `+U` yet is no deletion.
             let told = |row: &usize| batch.kind(*row) != RowKind::UpdateBefore;
             let Some(last) = grouped.rows(gid).filter(told).last() else { continue };
@@ -64,7 +64,7 @@ impl Operator for ChangelogNormalize {
                     out.input(RowKind::UpdateAfter, last);
                 }
             }
-            self.writes.put(values, &grouped.keys, firsts[gid], grouped.bytes(last))?;
+            self.writes.put(values, &grouped.keys, first, grouped.bytes(last))?;
         }
         self.writes.finish(values, &grouped.keys)?;
         if let Some(batch) = out.build(Some(&batch.rows), self.rows.codec(), &self.schema)? {

@@ -274,14 +274,12 @@ fn calls(aggregates: &[RelAggregate], input: &[RelColumn]) -> Vec<AggregateCall>
 }
 
 /// Aggregates of the user whose rows leave again must know how.
-pub(super) fn refuse_leaving<'a>(users: impl Iterator<Item = &'a UserAggregate>, why: &str) -> Result<()> {
-    for user in users.filter(|u| !u.function.can_retract()) {
-        let error =
-            Error::user("function.retract", format!("aggregate function `{}` has no retract, and {why}", user.name));
-        let hint = "give it a retract and RETRACTS = true, or aggregate rows that only come";
-        return Err(place(error.hint(hint), user.position));
-    }
-    Ok(())
+pub(super) fn refuse_leaving<'a>(mut users: impl Iterator<Item = &'a UserAggregate>, why: &str) -> Result<()> {
+    let Some(user) = users.find(|u| !u.function.can_retract()) else { return Ok(()) };
+    let error =
+        Error::user("function.retract", format!("aggregate function `{}` has no retract, and {why}", user.name));
+    let hint = "give it a retract and RETRACTS = true, or aggregate rows that only come";
+    Err(place(error.hint(hint), user.position))
 }
 
 /// The description of the operator that makes a stream updating.
