@@ -48,7 +48,8 @@ use crate::record::FieldType;
 /// env.create_temporary_function("weighted", function::aggregate(WeightedAverage));
 /// let query = "SELECT weighted(p, w) FROM (VALUES (10.0, 1.0), (20.0, 3.0)) AS t (p, w)";
 /// # let query = query.replace("weighted(p, w)", "CAST(weighted(p, w) AS STRING)");
-/// assert_eq!(env.sql_query::<String>(&query)?.execute_and_collect("weighted")?.last().map(String::as_str), Some("17.5"));
+/// let changes = env.to_changelog_stream::<String>(&query)?.execute_and_collect("weighted")?;
+/// assert_eq!(changes.last().map(|change| change.row.as_str()), Some("17.5"));
 /// # Ok(())
 /// # }
 /// ```

@@ -41,7 +41,7 @@ const QUERIES: &[(&str, f64)] = &[
     ("q22", 1.1),
 ];
 /// So many CPU seconds of Flink a run of a query is meant to take.
-const FLINK_CPU_S: f64 = 16.0;
+const FLINK_CPU_S: f64 = 12.0;
 /// The same from files, and what reading a million events as JSON costs Flink.
 const FLINK_FILE_CPU_S: f64 = 8.0;
 const FLINK_JSON_CPU_S: f64 = 8.0;
