@@ -117,22 +117,27 @@ impl Expr {
             c.visit_columns(f);
         }
     }
-    /// The same expression with every column replaced: projections merged, columns renumbered.
+    /// The same expression with every column replaced: projections merged.
     pub fn replace_columns(&self, f: &impl Fn(usize) -> Expr) -> Expr {
-        let boxed = |e: &Expr| Box::new(e.replace_columns(f));
+        self.map_columns(&|i, _| f(i))
+    }
+    /// The same expression over columns at other places.
+    pub fn renumber(&self, to: &dyn Fn(usize) -> usize) -> Expr {
+        self.map_columns(&|i, data_type| Expr::column(to(i), data_type.clone()))
+    }
+    /// The same expression with every column replaced by what `f` makes of its index and type.
+    pub fn map_columns(&self, f: &dyn Fn(usize, &DataType) -> Expr) -> Expr {
+        let boxed = |e: &Expr| Box::new(e.map_columns(f));
+        let all = |args: &[Expr]| args.iter().map(|a| a.map_columns(f)).collect();
         let kind = match &self.kind {
-            ExprKind::Column(i) => return f(*i),
+            ExprKind::Column(i) => return f(*i, &self.data_type),
             ExprKind::Literal(l) => ExprKind::Literal(l.clone()),
             ExprKind::Field(e, i) => ExprKind::Field(boxed(e), *i),
             ExprKind::Cast { input, safe } => ExprKind::Cast { input: boxed(input), safe: *safe },
-            ExprKind::Call { function, args } => {
-                ExprKind::Call { function: function.clone(), args: args.iter().map(|a| a.replace_columns(f)).collect() }
-            }
-            ExprKind::User { function, args } => {
-                ExprKind::User { function: function.clone(), args: args.iter().map(|a| a.replace_columns(f)).collect() }
-            }
+            ExprKind::Call { function, args } => ExprKind::Call { function: function.clone(), args: all(args) },
+            ExprKind::User { function, args } => ExprKind::User { function: function.clone(), args: all(args) },
             ExprKind::Case { branches, otherwise } => ExprKind::Case {
-                branches: branches.iter().map(|(c, v)| (c.replace_columns(f), v.replace_columns(f))).collect(),
+                branches: branches.iter().map(|(c, v)| (c.map_columns(f), v.map_columns(f))).collect(),
                 otherwise: otherwise.as_ref().map(|e| boxed(e)),
             },
         };

@@ -7,18 +7,28 @@ use flott_core::error::Position;
 use flott_core::function::{ColumnAggregate, ScalarFunction};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A scalar function of the user as a query calls it.
-#[derive(Clone)]
-pub struct UserFunction {
+/// A function of the user as a query calls it. Two calls are equal if they call the same function.
+pub struct UserCall<F: ?Sized> {
     /// The name it is called by.
     pub name: String,
     /// The function.
-    pub function: Arc<dyn ScalarFunction>,
+    pub function: Arc<F>,
     /// Where it is called.
     pub position: Option<Position>,
 }
 
-impl PartialEq for UserFunction {
+/// A scalar function of the user as a query calls it.
+pub type UserFunction = UserCall<dyn ScalarFunction>;
+/// An aggregate of the user as a query calls it.
+pub type UserAggregate = UserCall<dyn ColumnAggregate>;
+
+impl<F: ?Sized> Clone for UserCall<F> {
+    fn clone(&self) -> Self {
+        UserCall { name: self.name.clone(), function: Arc::clone(&self.function), position: self.position }
+    }
+}
+
+impl<F: ?Sized> PartialEq for UserCall<F> {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && Arc::ptr_eq(&self.function, &other.function)
     }
@@ -34,51 +44,20 @@ impl fmt::Debug for UserFunction {
     }
 }
 
-impl Serialize for UserFunction {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.name)
-    }
-}
-
-impl<'de> Deserialize<'de> for UserFunction {
-    /// Code does not travel: whoever reads a plan must bind the name again.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        Err(serde::de::Error::custom(format!("the function `{name}` is code and cannot be read from a plan")))
-    }
-}
-
-/// An aggregate of the user as a query calls it.
-#[derive(Clone)]
-pub struct UserAggregate {
-    /// The name it is called by.
-    pub name: String,
-    /// The function.
-    pub function: Arc<dyn ColumnAggregate>,
-    /// Where it is called.
-    pub position: Option<Position>,
-}
-
-impl PartialEq for UserAggregate {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && Arc::ptr_eq(&self.function, &other.function)
-    }
-}
-
 impl fmt::Debug for UserAggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
 }
 
-impl Serialize for UserAggregate {
+impl<F: ?Sized> Serialize for UserCall<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.name)
     }
 }
 
-impl<'de> Deserialize<'de> for UserAggregate {
-    /// Code does not travel, as with scalar functions.
+impl<'de, F: ?Sized> Deserialize<'de> for UserCall<F> {
+    /// Code does not travel: whoever reads a plan must bind the name again.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         Err(serde::de::Error::custom(format!("the function `{name}` is code and cannot be read from a plan")))

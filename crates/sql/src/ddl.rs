@@ -220,7 +220,7 @@ fn computed_columns(create: &CreateTable, columns: &mut [TableColumn]) -> Result
     for def in &create.columns {
         let ColumnKind::Computed { expr, text } = &def.kind else { continue };
         let bound = ExprBinder::new(&scope, "a computed column").bind(expr)?;
-        let bound = crate::planner::prune::renumber(&bound, &|i| places[i]);
+        let bound = bound.renumber(&|i| places[i]);
         if let Some(column) = columns.iter_mut().find(|c| c.name == def.name.value) {
             column.data_type = bound.data_type.clone();
             column.source = ColumnSource::Computed(bound, text.clone());
@@ -262,7 +262,7 @@ fn watermark(create: &CreateTable, table: &mut Table) -> Result<()> {
     }
     let (scope, places) = scope_of(&table.columns, |_| true);
     let bound = ExprBinder::new(&scope, "WATERMARK").bind(expr)?;
-    let bound = crate::planner::prune::renumber(&bound, &|c| places[c]);
+    let bound = bound.renumber(&|c| places[c]);
     if std::mem::discriminant(&bound.data_type.kind) != std::mem::discriminant(rowtime) {
         let message = format!("the watermark of `{name}` must be a {rowtime}, but is {}", bound.data_type.kind);
         return Err(place(Error::user("sql.time-attribute", message), *at));

@@ -29,25 +29,34 @@ struct Named {
     class: Option<String>,
 }
 
-thread_local! {
-    /// The session's functions while this thread plans a statement: expressions are bound in many places, none of which knows
-    /// the session.
-    static CURRENT: RefCell<Functions> = RefCell::default();
-    /// The session's current database, for the same reason.
-    static DATABASE: RefCell<String> = RefCell::default();
+/// What of a session expressions are bound with.
+#[derive(Clone, Default)]
+pub(crate) struct Context {
+    /// The functions of the user.
+    pub(crate) functions: Functions,
+    /// The current database.
+    pub(crate) database: String,
 }
 
-/// Runs `f`, for which CURRENT_DATABASE() is `name`.
-pub(crate) fn in_database<T>(name: &str, f: impl FnOnce() -> T) -> T {
-    let before = DATABASE.replace(name.to_owned());
-    let result = f();
-    DATABASE.replace(before);
-    result
+thread_local! {
+    /// The session's, while this thread plans a statement: expressions are bound in many places, none of which knows the session.
+    static CURRENT: RefCell<Context> = RefCell::default();
+}
+
+impl Context {
+    /// Runs `f`, which binds with this.
+    pub(crate) fn during<T>(self, f: impl FnOnce() -> T) -> T {
+        let before = CURRENT.replace(self);
+        let result = f();
+        CURRENT.replace(before);
+        result
+    }
 }
 
 /// `CURRENT_DATABASE()`, while a statement is planned.
 pub(crate) fn current_database() -> Expr {
-    Expr::literal(Literal::String(DATABASE.with_borrow(String::clone)), TypeKind::STRING.not_null())
+    let name = CURRENT.with_borrow(|c| c.database.clone());
+    Expr::literal(Literal::String(name), TypeKind::STRING.not_null())
 }
 
 impl Functions {
@@ -74,19 +83,11 @@ impl Functions {
     pub(crate) fn class(&self, name: &str) -> Option<&str> {
         self.0.get(&name.to_uppercase())?.class.as_deref()
     }
-
-    /// Runs `f`, which finds these functions.
-    pub(crate) fn during<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = CURRENT.replace(self.clone());
-        let result = f();
-        CURRENT.replace(before);
-        result
-    }
 }
 
 /// The function of a name, while a statement is planned.
 pub(crate) fn current(name: &str) -> Option<Function> {
-    CURRENT.with_borrow(|f| f.0.get(&name.to_uppercase()).map(|n| n.function.clone()))
+    CURRENT.with_borrow(|c| c.functions.0.get(&name.to_uppercase()).map(|n| n.function.clone()))
 }
 
 /// The Rust function that stands for the class of a CREATE FUNCTION.

@@ -16,7 +16,7 @@ use flott_plan::{Partitioner, StreamGraph};
 use crate::binder::QueryBinder;
 use crate::catalog::{Catalog, CatalogObject, Table};
 use crate::diag::place;
-use crate::functions::Functions;
+use crate::functions::{Context, Functions};
 use crate::parser::ast::{ExplainDetails, Insert, ParsedStatement, Statement};
 use crate::parser::parse_script;
 use crate::planner::graph::GraphBuilder;
@@ -166,10 +166,8 @@ impl Session {
         services: &PlanServices,
         collect: &dyn Fn(&QueryInfo) -> Arc<dyn Sink>,
     ) -> Result<Planned> {
-        let functions = self.functions.clone();
-        let database = self.catalog.home.database.clone();
-        let planned = functions
-            .during(|| crate::functions::in_database(&database, || self.statement(&statement.kind, services, collect)));
+        let context = Context { functions: self.functions.clone(), database: self.catalog.home.database.clone() };
+        let planned = context.during(|| self.statement(&statement.kind, services, collect));
         planned.map_err(|e| e.at(statement.position))
     }
 

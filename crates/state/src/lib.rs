@@ -8,6 +8,7 @@ mod lists;
 mod memory;
 mod ordered;
 mod rows;
+mod segments;
 mod small_key;
 pub mod testing;
 pub mod timers;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BadRecord, Block, Decoder, Progress, RECORD_BYTES_MAX, excerpt};
+use super::{BadRecord, Block, Decoder, Progress, excerpt};
 use crate::columns::ColumnBuilder;
 
 pub use options::{JsonOptions, NullKey, OPTIONS};
@@ -467,15 +467,10 @@ pub(super) fn check_keys(name: &str, t: &DataType) -> Result<()> {
 
 impl Decoder for JsonDecoder {
     fn decode(&mut self, block: Block<'_>) -> Result<Progress, BadRecord> {
-        let Block { data, last, stop, rows_max } = block;
+        let Block { data, stop, rows_max, .. } = block;
         let mut done = Progress::default();
         while done.rows < rows_max && done.consumed < stop && done.consumed < data.len() {
-            let rest = &data[done.consumed..];
-            let (line, next) = match memchr::memchr(b'\n', rest) {
-                Some(end) => (&rest[..end], end + 1),
-                None if last || rest.len() >= RECORD_BYTES_MAX => (rest, rest.len()),
-                None => break,
-            };
+            let Some((line, next)) = block.line(done.consumed) else { break };
             if !line.iter().all(u8::is_ascii_whitespace) {
                 if let Err((field, problem)) = self.record(line, false) {
                     self.roll_back();

@@ -6,7 +6,7 @@ use flott_core::batch::RowKinds;
 use flott_core::types::Column;
 
 use super::message::{MessageDecoder, MessageFormat};
-use super::{BadRecord, Block, Decoder, Progress, RECORD_BYTES_MAX};
+use super::{BadRecord, Block, Decoder, Progress};
 
 /// Gives each line to the decoder of a message; empty lines are no messages.
 pub(super) struct LineDecoder {
@@ -26,16 +26,11 @@ impl LineDecoder {
 
 impl Decoder for LineDecoder {
     fn decode(&mut self, block: Block<'_>) -> Result<Progress, BadRecord> {
-        let Block { data, last, stop, rows_max } = block;
+        let Block { data, stop, rows_max, .. } = block;
         let mut done = Progress::default();
         let before = self.messages.rows();
         while done.rows < rows_max && done.consumed < stop && done.consumed < data.len() {
-            let rest = &data[done.consumed..];
-            let (line, next) = match memchr::memchr(b'\n', rest) {
-                Some(end) => (&rest[..end], end + 1),
-                None if last || rest.len() >= RECORD_BYTES_MAX => (rest, rest.len()),
-                None => break,
-            };
+            let Some((line, next)) = block.line(done.consumed) else { break };
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if self.raw || !line.iter().all(u8::is_ascii_whitespace) {
                 match self.messages.decode(line) {

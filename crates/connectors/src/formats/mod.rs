@@ -88,6 +88,18 @@ pub struct Block<'a> {
     pub rows_max: usize,
 }
 
+impl<'a> Block<'a> {
+    /// The line that begins at `from`, without its newline, and the bytes to the next one. `None`: its end is not there yet.
+    fn line(&self, from: usize) -> Option<(&'a [u8], usize)> {
+        let rest = &self.data[from..];
+        match memchr::memchr(b'\n', rest) {
+            Some(end) => Some((&rest[..end], end + 1)),
+            None if self.last || rest.len() >= RECORD_BYTES_MAX => Some((rest, rest.len())),
+            None => None,
+        }
+    }
+}
+
 /// Turns bytes into columns. After an error the builders hold the rows before the bad record.
 pub trait Decoder: Send {
     /// Decodes whole records until the block or the limit ends.

@@ -1,5 +1,5 @@
-//! A side of a join whose rows go away with their namespace, a window or a bucket of time: entries that are counted and marked, or
-//! lists where rows are only read. Never expires anything itself.
+//! A side of a join whose rows lie in namespaces and go away with them: a window, a bucket of time, or one namespace that stays (regular
+//! joins). Entries that are counted and marked, or lists where rows are only read. Never expires anything itself.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,6 @@ pub(crate) struct Dated {
 /// Rows that are only read. A value is what follows the key in an entry.
 struct Lists {
     descriptor: TableDescriptor,
-    rest: Vec<usize>,
     rest_codec: RowCodec,
     table: Option<TableId>,
 }
@@ -102,13 +101,13 @@ impl View<'_> {
 impl Dated {
     /// A side with these columns, joined by `keys`. `marks`: whether it matters which rows have found a match, or when they came.
     pub(crate) fn new(name: &'static str, columns: &[Column], keys: &[usize], marks: bool) -> Result<Self> {
-        let rest: Vec<usize> = (0..columns.len()).filter(|c| !keys.contains(c)).collect();
+        let store = Store::new(name, columns, keys)?;
         let types: Vec<String> = columns.iter().map(|c| c.data_type.kind.to_string()).collect();
         let schema = format!("keys{keys:?},row({})", types.join(","));
         let descriptor = TableDescriptor { name: name.to_owned(), kind: TableKind::Lists, schema, ttl: None };
-        let lists = Lists { descriptor, rest_codec: key_codec(columns, &rest)?, rest, table: None };
+        let lists = Lists { descriptor, rest_codec: key_codec(columns, store.rest())?, table: None };
         let lists = (!marks).then_some(lists);
-        Ok(Dated { store: Store::new(name, columns, keys)?, index: BTreeMap::new(), lists })
+        Ok(Dated { store, index: BTreeMap::new(), lists })
     }
     /// Registers the table and finds its rows.
     pub(crate) fn open(&mut self, state: &mut dyn StateBackend) -> Result<()> {
@@ -159,22 +158,22 @@ impl Dated {
         set: &mut dyn FnMut(usize, &mut Info),
     ) -> Result<Vec<Slot>> {
         let Some(lists) = &self.lists else { return self.store.insert(rows, state, set) };
-        let mut by_namespace: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, namespace) in rows.of.iter().zip(rows.namespaces) {
-            by_namespace.entry(*namespace).or_default().push(*row as u32);
-        }
-        if by_namespace.is_empty() {
+        if rows.of.is_empty() {
             return Ok(Vec::new());
         }
-        let columns: Vec<ArrayRef> = lists.rest.iter().map(|&c| rows.rows.column(c).clone()).collect();
+        let columns: Vec<ArrayRef> = self.store.rest().iter().map(|&c| rows.rows.column(c).clone()).collect();
         let (mut values, mut offsets) = (ByteRows::default(), Vec::new());
         lists.rest_codec.encode_rows(&columns, &mut offsets, &mut values.bytes)?;
         values.ends.extend_from_slice(offsets.get(1..).unwrap_or_default());
         // A side that is nothing but its key.
         values.ends.resize(rows.keys.len(), values.bytes.len() as u32);
         let table = self.lists(state)?;
-        for (namespace, of) in by_namespace {
-            table.append(namespace, rows.keys, &of, &values)?;
+        let mut of = rows.of.iter().map(|row| *row as u32);
+        let mut run = Vec::new();
+        for same in rows.namespaces.chunk_by(|a, b| a == b) {
+            run.clear();
+            run.extend(of.by_ref().take(same.len()));
+            table.append(same[0], rows.keys, &run, &values)?;
         }
         Ok(Vec::new())
     }

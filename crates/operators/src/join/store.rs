@@ -112,6 +112,10 @@ impl Store {
         let id = self.table.ok_or_else(|| Error::bug("a join was used before it was opened"))?;
         Ok(state.rows(id))
     }
+    /// The columns that are not keys, as they follow the key in an entry.
+    pub(crate) fn rest(&self) -> &[usize] {
+        &self.rest
+    }
     /// Keys of a batch of this side.
     pub(crate) fn keys(&self, rows: &RecordBatch, max_parallelism: u32) -> Result<Keys> {
         keys_of(&self.key_codec, &self.keys, rows, max_parallelism)

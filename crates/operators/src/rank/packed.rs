@@ -25,6 +25,9 @@ impl<'a> Packed<'a> {
         let Some(value) = value else { return Ok(()) };
         let (count, rest) = value.split_first_chunk::<2>().ok_or_else(damaged)?;
         let count = usize::from(u16::from_le_bytes(*count));
+        if count > ROWS_MAX {
+            return Err(damaged());
+        }
         let (lengths, mut rest) = rest.split_at_checked(count * 8).ok_or_else(damaged)?;
         for (column, into) in [&mut self.sorts, &mut self.rows].into_iter().enumerate() {
             for pair in lengths.as_chunks::<8>().0 {

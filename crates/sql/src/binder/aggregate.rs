@@ -117,22 +117,23 @@ pub(super) struct Parts {
     pub(super) partition_by_group: bool,
 }
 
+impl Parts {
+    /// An aggregation that knows no windows.
+    pub(super) fn plain(input: Rel, group: &GroupBy, results: &[GroupResult]) -> Self {
+        let keys = group.keys.iter().cloned().map(Key::Expr).collect();
+        Parts { input, window: None, keys, results: results.to_vec(), partition_by_group: false }
+    }
+}
+
 /// Builds the aggregation of `rel`.
 pub(crate) fn aggregate(rel: Rel, collector: Collector) -> Result<Aggregated> {
     let (base, group) = (collector.base, collector.group);
-    let plain = |rel: Rel| Parts {
-        input: rel,
-        window: None,
-        keys: group.keys.iter().cloned().map(Key::Expr).collect(),
-        results: collector.results.clone(),
-        partition_by_group: false,
-    };
     let parts = match &group.legacy {
         Some(legacy) => {
             let window = Some(legacy.window(&rel)?);
-            Parts { window, partition_by_group: true, ..plain(rel) }
+            Parts { window, partition_by_group: true, ..Parts::plain(rel, &group, &collector.results) }
         }
-        None => windowed(rel, &group, &collector.results).unwrap_or_else(plain),
+        None => windowed(rel, &group, &collector.results),
     };
     Ok(build(parts, group, base))
 }

@@ -46,8 +46,7 @@ pub(crate) fn over_rows(rel: Rel, calls: &[OverCall], exprs: Vec<Expr>) -> Resul
         columns.extend(over.iter().enumerate().map(|(i, c)| RelColumn::new(name(i), c.data_type.clone())));
         RelNode::Over { input: Box::new(input), partition, order, frame: first.window.frame, calls: over, position }
     };
-    let moved =
-        |e: &Expr| crate::planner::prune::renumber(e, &|i| if i >= OVER_BASE { width + i - OVER_BASE } else { i });
+    let moved = |e: &Expr| e.renumber(&|i| if i >= OVER_BASE { width + i - OVER_BASE } else { i });
     let exprs = exprs.iter().map(moved).collect();
     Ok((Rel { node, columns }, exprs))
 }

@@ -6,7 +6,6 @@ use flott_plan::{Expr, ExprKind};
 use sqlparser::ast::Ident;
 
 use crate::diag::{place, position, suggestion};
-use crate::planner::prune::renumber;
 use crate::planner::rel::{HintedTtl, Rel, RelColumn};
 
 /// Columns of the outer query, within a subquery: from this number on.
@@ -91,7 +90,7 @@ impl Scope {
         let own = self.resolve_own(parts);
         match (&own, &self.outer) {
             (Err(e), Some(outer)) if e.code() == "sql.unknown-column" => match outer.resolve_own(parts) {
-                Ok(found) => Ok(renumber(&found, &|i| i + OUTER)),
+                Ok(found) => Ok(found.renumber(&|i| i + OUTER)),
                 Err(_) => own,
             },
             _ => own,

@@ -20,7 +20,6 @@ use super::scope::Scope;
 use super::subquery::{has_subquery, split_outer, sql_conjuncts};
 use crate::diag::{place, position, suggestion, unsupported};
 use crate::planner::joins::settle;
-use crate::planner::optimise::column_type;
 use crate::planner::rel::{Rel, RelColumn, RelNode, and_all, conjuncts};
 
 /// One bound column of the SELECT list.
@@ -236,9 +235,9 @@ fn qualify_item(
         None => ExprBinder::new(&scope, "QUALIFY").with_over(over),
     };
     let bound = binder.bind_condition(e)?;
-    let expr = bound.replace_columns(&|i| match i.checked_sub(base).and_then(|n| named.get(n)) {
+    let expr = bound.map_columns(&|i, data_type| match i.checked_sub(base).and_then(|n| named.get(n)) {
         Some(item) => item.expr.clone(),
-        None => Expr::column(i, column_type(&bound, i)),
+        None => Expr::column(i, data_type.clone()),
     });
     Ok(Some(Item { expr, name: "$qualify".to_owned(), position: span_position(e) }))
 }

@@ -16,7 +16,6 @@ use super::select::Source;
 use crate::diag::{At, place, unsupported};
 use crate::planner::joins::attributes;
 use crate::planner::keys::upsert_keys;
-use crate::planner::prune::renumber;
 use crate::planner::rel::{Rel, RelColumn, RelNode, SideTtl, and_all, conjuncts, used_columns};
 
 /// What a subquery is for.
@@ -163,7 +162,7 @@ impl QueryBinder<'_> {
             let all = source.rel.identity();
             let sorted = self.rest(select, source, all, &[])?;
             let visible = sorted.visible;
-            let on = on.iter().map(|e| renumber(e, &|c| if c < OUTER { c + visible } else { c })).collect::<Vec<_>>();
+            let on = on.iter().map(|e| e.renumber(&|c| if c < OUTER { c + visible } else { c })).collect::<Vec<_>>();
             let keys: Vec<usize> = on.iter().filter_map(equality).filter_map(|(i, _)| plain(&i)).collect();
             let is_key = |k: &std::collections::BTreeSet<usize>| k.iter().all(|c| keys.contains(&(c + visible)));
             if purpose == Purpose::Value && !unique.iter().any(is_key) {
@@ -231,7 +230,7 @@ impl QueryBinder<'_> {
         }
         let mut tests = Vec::new();
         for (x, value) in tested.into_iter().zip(&sub.values) {
-            let bound = renumber(&ExprBinder::new(scope, "IN").bind(x)?, &|c| c + OUTER);
+            let bound = ExprBinder::new(scope, "IN").bind(x)?.renumber(&|c| c + OUTER);
             let value = Expr::column(*value, sub.rel.columns[*value].data_type.clone());
             let equal = bind_call("=", vec![bound, value]).at(span_position(x))?;
             tests.push(match negated && equal.data_type.nullable {
@@ -329,7 +328,7 @@ fn any_row(rel: Rel) -> Result<Rel> {
 
 /// The condition of a join with a subquery, over outer columns followed by its own.
 fn condition(on: &[Expr], width: usize) -> Option<Expr> {
-    and_all(on.iter().map(|e| renumber(e, &|c| if c < OUTER { c + width } else { c - OUTER })))
+    and_all(on.iter().map(|e| e.renumber(&|c| if c < OUTER { c + width } else { c - OUTER })))
 }
 
 fn join(rel: Rel, sub: Subquery, kind: JoinKind) -> Rel {

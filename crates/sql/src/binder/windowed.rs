@@ -9,25 +9,28 @@ use super::aggregate::{BoundAggregate, GroupResult, Key, Parts};
 use super::grouping::GroupBy;
 use crate::planner::rel::{Attached, Rel, RelColumn, RelNode, TimeAttribute, Window, used_columns};
 
-/// The parts of a window aggregation, or the relation back when it is none.
-#[allow(clippy::result_large_err, reason = "the relation goes one way or the other, once per query")]
-pub(super) fn windowed(rel: Rel, group: &GroupBy, results: &[GroupResult]) -> std::result::Result<Parts, Rel> {
+/// The parts of an aggregation: by windows, if it groups by their bounds.
+pub(super) fn windowed(rel: Rel, group: &GroupBy, results: &[GroupResult]) -> Parts {
     let column = |k: usize| match group.keys[k].kind {
         ExprKind::Column(i) if group.sets.iter().all(|s| s.contains(&k)) => Some(i),
         _ => None,
     };
     let attached = |k: usize| column(k).and_then(|i| rel.columns[i].attached);
     let found = |p| (0..group.keys.len()).find(|&k| attached(k).is_some_and(|a| a.property == p));
-    let (Some(start), Some(end)) = (found(WindowProperty::Start), found(WindowProperty::End)) else { return Err(rel) };
+    let (Some(start), Some(end)) = (found(WindowProperty::Start), found(WindowProperty::End)) else {
+        return Parts::plain(rel, group, results);
+    };
     let of_tvf = |k: usize| column(k).and_then(|i| rel.columns[i].window);
     if of_tvf(start).is_some()
         && of_tvf(end).is_some()
         && let Some(parts) = direct(&rel, group, results)
     {
-        return Ok(parts);
+        return parts;
     }
     // Windows of processing time end whenever the clock of their operator says so: rows may still be on their way.
-    let (Some(end_column), Some(a)) = (column(end), attached(end).filter(|a| !a.proctime)) else { return Err(rel) };
+    let (Some(end_column), Some(a)) = (column(end), attached(end).filter(|a| !a.proctime)) else {
+        return Parts::plain(rel, group, results);
+    };
     let key = |(k, e): (usize, &Expr)| match attached(k).map(|a| a.property) {
         Some(WindowProperty::End) if k == end => Key::Property(WindowProperty::End),
         Some(WindowProperty::Time) => Key::Property(WindowProperty::Time),
@@ -43,7 +46,7 @@ pub(super) fn windowed(rel: Rel, group: &GroupBy, results: &[GroupResult]) -> st
         partition: Vec::new(),
         position: None,
     };
-    Ok(Parts { input: rel, window: Some(window), keys, results: results.to_vec(), partition_by_group: false })
+    Parts { input: rel, window: Some(window), keys, results: results.to_vec(), partition_by_group: false }
 }
 
 /// An aggregation over a window table function, with at most a projection and a filter of the input's columns between: the

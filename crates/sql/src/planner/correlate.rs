@@ -5,7 +5,7 @@ use flott_plan::spec::CorrelateSpec;
 use flott_plan::{Expr, JoinKind, Partitioner};
 
 use super::explain::expr;
-use super::optimise::{above, column_type, push as push_below, split};
+use super::optimise::{above, push as push_below, split};
 use super::physical::{Phys, PhysKind, PhysicalPlanner};
 use super::rel::{Rel, RelColumn, RelNode, conjuncts};
 
@@ -17,7 +17,7 @@ pub(crate) fn push(rel: Rel, filters: Vec<Expr>) -> Rel {
     };
     let filters = filters.into_iter().flat_map(conjuncts).collect();
     let (down, up) = split(filters, |used| !used.is_empty() && used.iter().all(|&i| i < left.len()));
-    let down = down.iter().map(|f| f.replace_columns(&|i| Expr::column(left[i], column_type(f, i)))).collect();
+    let down = down.iter().map(|f| f.renumber(&|i| left[i])).collect();
     let input = Box::new(push_below(*input, down));
     above(Rel { node: RelNode::Correlate { input, call, left, right, kind }, columns }, up)
 }

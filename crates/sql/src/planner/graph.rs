@@ -146,7 +146,7 @@ impl<'a> GraphBuilder<'a> {
         let watermark = match &table.watermark {
             Some((rowtime, e)) => {
                 let at = |i: usize| fields.iter().position(|f| *f == i).unwrap_or(usize::MAX);
-                Some((at(*rowtime), crate::planner::prune::renumber(e, &at)))
+                Some((at(*rowtime), e.renumber(&at)))
             }
             None => None,
         };

@@ -9,7 +9,6 @@ use flott_plan::{
 
 use super::explain;
 use super::keys::upsert_keys;
-use super::optimise::column_type;
 use super::physical::{Changes, Phys, PhysKind, PhysicalPlanner, keyed, updating_node};
 use super::rel::{AsOf, Rel, RelColumn, RelNode, TimeAttribute, and_all, conjuncts, plan_columns, used_columns};
 use crate::diag::{place, unsupported};
@@ -178,7 +177,7 @@ pub(crate) fn settle(rel: Rel, filters: Vec<Expr>) -> Rel {
             let used = |f: &Expr| used_columns([f]);
             let of_left = |f: &&Expr| used(f).iter().all(|&i| i < width);
             let of_right = |f: &&Expr| used(f).iter().all(|&i| i >= width);
-            let shift = |f: &Expr| f.replace_columns(&|i| Expr::column(i - width, column_type(f, i)));
+            let shift = |f: &Expr| f.renumber(&|i| i - width);
             let mut on: Vec<Expr> = condition.iter().cloned().flat_map(conjuncts).collect();
             if kind == JoinKind::Inner {
                 on.extend(filters.iter().cloned());

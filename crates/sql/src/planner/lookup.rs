@@ -8,7 +8,7 @@ use flott_core::{Error, Result};
 use flott_plan::spec::LookupJoinOptions;
 use flott_plan::{Expr, ExprKind, JoinKind};
 
-use super::optimise::{Side, above, column_type, folded};
+use super::optimise::{Side, above, folded};
 use super::rel::{Rel, RelColumn, RelNode, and_all, conjuncts, used_columns};
 use crate::catalog::{ColumnSource, Table};
 use crate::diag::place;
@@ -68,8 +68,7 @@ pub(crate) fn push(join: LookupJoin, columns: Vec<RelColumn>, filters: Vec<Expr>
     keys.sort_by_key(|k| k.1);
     let extra = input.extra.len();
     let input = input.finish();
-    let moved =
-        |e: &Expr| e.replace_columns(&|i| Expr::column(if i < width { i } else { i + extra }, column_type(e, i)));
+    let moved = |e: &Expr| e.renumber(&|i| if i < width { i } else { i + extra });
     let condition = and_all(rest.iter().map(moved));
     let mut joined: Vec<RelColumn> = columns[..width].to_vec();
     joined.extend(input.columns[width..].iter().cloned());

@@ -1,6 +1,5 @@
 //! Filters to where they cost least, join keys out of conditions, constants folded. Changes no result.
 
-use flott_core::types::DataType;
 use flott_expr::{constant_fold, is_deterministic};
 use flott_plan::{Expr, ExprKind, JoinKind, Literal};
 
@@ -160,18 +159,7 @@ fn fold_values(rel: Rel) -> Rel {
 }
 
 fn over_keys(f: &Expr, group: &[usize]) -> Expr {
-    f.replace_columns(&|i| Expr::column(group[i], column_type(f, i)))
-}
-
-/// The type an expression gives to its column `i`.
-pub(crate) fn column_type(e: &Expr, i: usize) -> DataType {
-    fn find(e: &Expr, i: usize) -> Option<DataType> {
-        match e.kind {
-            ExprKind::Column(c) if c == i => Some(e.data_type.clone()),
-            _ => e.children().into_iter().find_map(|c| find(c, i)),
-        }
-    }
-    find(e, i).unwrap_or_else(|| e.data_type.clone())
+    f.renumber(&|i| group[i])
 }
 
 pub(super) fn split(filters: Vec<Expr>, down: impl Fn(&[usize]) -> bool) -> (Vec<Expr>, Vec<Expr>) {
@@ -239,7 +227,7 @@ fn push_join(
 ) -> Rel {
     let (mut left, mut right) = (Side::new(left), Side::new(right));
     let (left_width, right_width) = (left.width, right.width);
-    let shift = |e: &Expr| e.replace_columns(&|i| Expr::column(i - left_width, column_type(e, i)));
+    let shift = |e: &Expr| e.renumber(&|i| i - left_width);
     let on_left = |e: &Expr| used_columns([e]).iter().all(|&i| i < left_width);
     let on_right = |e: &Expr| used_columns([e]).iter().all(|&i| i >= left_width);
     let filters: Vec<Expr> = filters.into_iter().flat_map(conjuncts).collect();
@@ -278,9 +266,7 @@ fn push_join(
     }
     let extra = (left.extra.len(), right.extra.len());
     let (left, right) = (left.finish(), right.finish());
-    let moved = |e: &Expr| {
-        e.replace_columns(&|i| Expr::column(if i < left_width { i } else { i + extra.0 }, column_type(e, i)))
-    };
+    let moved = |e: &Expr| e.renumber(&|i| if i < left_width { i } else { i + extra.0 });
     let condition = and_all(rest.iter().map(moved));
     let joined = with_extra(&columns, (left_width, right_width), kind, (&left, &right));
     let node = RelNode::Join { left: Box::new(left), right: Box::new(right), kind, keys, condition, as_of, ttl };

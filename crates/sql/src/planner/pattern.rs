@@ -9,7 +9,6 @@ use flott_plan::spec::OperatorSpec;
 
 use super::explain;
 use super::physical::{Changes, Phys, PhysKind, PhysicalPlanner, keyed, updating_node};
-use super::prune::renumber;
 use super::rel::{Rel, RelColumn};
 use crate::diag::unsupported;
 
@@ -30,7 +29,7 @@ pub(super) fn moved(mut spec: MatchSpec, to: &dyn Fn(usize) -> usize) -> MatchSp
     for reference in spec.expressions_mut().flat_map(|e| &mut e.references) {
         match reference {
             MatchReference::Column { column, .. } => *column = to(*column),
-            MatchReference::Aggregate { argument: Some(argument), .. } => *argument = renumber(argument, to),
+            MatchReference::Aggregate { argument: Some(argument), .. } => *argument = argument.renumber(to),
             _ => {}
         }
     }

@@ -23,43 +23,8 @@ impl Pruned {
         self.map.get(old).copied().flatten().expect("a needed column was kept")
     }
     fn expr(&self, e: &Expr) -> Expr {
-        remap(e, &|i| self.at(i))
+        e.renumber(&|i| self.at(i))
     }
-}
-
-/// The expression over renumbered columns.
-pub(crate) fn renumber(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
-    remap(e, to)
-}
-
-fn remap(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
-    // `replace_columns` gives no type of the column it asks about, so columns are rebuilt from the expression itself.
-    match &e.kind {
-        flott_plan::ExprKind::Column(i) => Expr::column(to(*i), e.data_type.clone()),
-        _ => rebuild(e, to),
-    }
-}
-
-fn rebuild(e: &Expr, to: &dyn Fn(usize) -> usize) -> Expr {
-    use flott_plan::ExprKind as K;
-    let boxed = |e: &Expr| Box::new(remap(e, to));
-    let kind = match &e.kind {
-        K::Column(i) => K::Column(to(*i)),
-        K::Literal(l) => K::Literal(l.clone()),
-        K::Field(e, i) => K::Field(boxed(e), *i),
-        K::Cast { input, safe } => K::Cast { input: boxed(input), safe: *safe },
-        K::Call { function, args } => {
-            K::Call { function: function.clone(), args: args.iter().map(|a| remap(a, to)).collect() }
-        }
-        K::User { function, args } => {
-            K::User { function: function.clone(), args: args.iter().map(|a| remap(a, to)).collect() }
-        }
-        K::Case { branches, otherwise } => K::Case {
-            branches: branches.iter().map(|(c, v)| (remap(c, to), remap(v, to))).collect(),
-            otherwise: otherwise.as_ref().map(|o| boxed(o)),
-        },
-    };
-    Expr { kind, data_type: e.data_type.clone() }
 }
 
 /// The relation with the same columns, and nothing below that nobody reads.
@@ -226,7 +191,7 @@ fn prune_join(rel: Rel, needed: &Needed) -> Pruned {
     let new_left = left.rel.columns.len();
     let to = |i: usize| if i < left_width { left.at(i) } else { new_left + right.at(i - left_width) };
     let keys = keys.iter().map(|(l, r)| (left.at(*l), right.at(*r))).collect();
-    let condition = condition.as_ref().map(|c| remap(c, &to));
+    let condition = condition.as_ref().map(|c| c.renumber(&to));
     let map: Vec<Option<usize>> = (0..columns.len())
         .map(|i| if i < left_width { left.map[i] } else { right.map[i - left_width].map(|r| new_left + r) })
         .collect();
@@ -267,7 +232,7 @@ fn prune_lookup(rel: Rel, needed: &Needed) -> Pruned {
     let map: Vec<Option<usize>> =
         (0..columns.len()).map(|i| if i < width { input.map[i] } else { place(i - width) }).collect();
     let keys = keys.iter().map(|(i, field)| (input.at(*i), *field)).collect();
-    let condition = condition.as_ref().map(|c| remap(c, &|i| map[i].expect("a needed column was kept")));
+    let condition = condition.as_ref().map(|c| c.renumber(&|i| map[i].expect("a needed column was kept")));
     let mut out = input.rel.columns.clone();
     out.extend(right.iter().map(|&i| columns[width + i].clone()));
     for (old, new) in input.map.iter().enumerate() {

@@ -18,11 +18,9 @@ use flott_core::state::{ByteRows, KeyBatch, ListTable, NO_SLOT, Slot};
 
 use crate::rows::foreign_group;
 use crate::rows::index::SlotIndex;
-use crate::rows::segment::{OFFSET_BITS, SEGMENT_ROWS};
+use crate::segments::{OFFSET_BITS, add_segment, place};
 use segment::{BYTES_MAX, ListBlock, Segment};
 
-/// Segments per table; one less than fits, so that no slot equals `NO_SLOT`.
-const SEGMENTS_MAX: usize = (1 << (32 - OFFSET_BITS)) - 1;
 /// Longest key and value together; offsets within a segment are 32 bits.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 /// Keys of a batch whose look-ups are touched ahead.
@@ -45,11 +43,6 @@ pub(crate) struct ListStore {
     spaces: BTreeMap<i64, Space>,
     versions: u64,
     values: usize,
-}
-
-#[inline]
-fn place(slot: Slot) -> (usize, usize) {
-    ((slot >> OFFSET_BITS) as usize, slot as usize & (SEGMENT_ROWS - 1))
 }
 
 fn live(segments: &[Option<Segment>], at: usize) -> &Segment {
@@ -114,18 +107,8 @@ impl ListStore {
                 self.versions += 1;
                 // A namespace that has filled a segment will fill the next.
                 let bytes = if space.segments.is_empty() { 0 } else { BYTES_MAX };
-                let segment = Some(Segment::new(namespace, self.versions, bytes));
-                let at = match self.free_segments.pop() {
-                    Some(at) => {
-                        self.segments[at as usize] = segment;
-                        at
-                    }
-                    None if self.segments.len() < SEGMENTS_MAX => {
-                        self.segments.push(segment);
-                        (self.segments.len() - 1) as u32
-                    }
-                    None => return Err(full()),
-                };
+                let segment = Segment::new(namespace, self.versions, bytes);
+                let at = add_segment(&mut self.segments, &mut self.free_segments, segment)?;
                 space.segments.push(at);
                 at as usize
             }
@@ -160,11 +143,6 @@ impl ListStore {
         }
         std::hint::black_box(sum);
     }
-}
-
-fn full() -> Error {
-    Error::user("state.table_full", format!("a state table is full: {SEGMENTS_MAX} segments"))
-        .hint("raise the parallelism so that each subtask holds less, or expire state")
 }
 
 impl ListTable for ListStore {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flott_core::key_group::{KeyGroup, key_group_of};
 use flott_core::state::Slot;
 
-use crate::rows::segment::{SEGMENT_ROWS, Shared};
+use crate::segments::{SEGMENT_ROWS, Shared};
 
 /// Bytes after which a segment counts as full: what a value that follows a cut may have to copy.
 pub(super) const BYTES_MAX: usize = 1 << 20;
@@ -89,12 +89,7 @@ impl Segment {
     }
     /// Appends a value that is a list of its own; returns its offset.
     pub(crate) fn push(&mut self, hash: u64, key: &[u8], value: &[u8], own: Slot, versions: &mut u64) -> usize {
-        if let Shared::Frozen(_) = self.block {
-            self.block.thaw();
-            *versions += 1;
-            self.version = *versions;
-        }
-        let Shared::Own(block) = &mut self.block else { unreachable!("thawed above") };
+        let block = self.block.write(&mut self.version, versions);
         block.push(hash, key, value);
         self.links.push(own);
         block.len() - 1

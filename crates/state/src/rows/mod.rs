@@ -14,10 +14,10 @@ use flott_core::key_group::{KeyGroup, KeyGroupRange, key_group_of};
 use flott_core::state::{KeyBatch, NO_SLOT, RowTable, Slot, Ttl};
 use flott_core::time::SharedClock;
 use index::SlotIndex;
-use segment::{KeyBlock, NewRow, OFFSET_BITS, RowBlock, SEGMENT_ROWS, Segment};
+use segment::{KeyBlock, NewRow, RowBlock, Segment};
 
-/// Segments per table; one less than fits, so that no slot equals `NO_SLOT`.
-const SEGMENTS_MAX: usize = (1 << (32 - OFFSET_BITS)) - 1;
+use crate::segments::{OFFSET_BITS, add_segment, offset_of, segment_of};
+
 /// Longest key; offsets within a segment are 32 bits.
 const KEY_BYTES_MAX: usize = 64 << 20;
 /// Entries of the namespace cache: a power of two.
@@ -53,16 +53,6 @@ pub(crate) struct RowStore {
     versions: u64,
     live_rows: usize,
     sweep_at: Slot,
-}
-
-#[inline]
-fn segment_of(slot: Slot) -> usize {
-    (slot >> OFFSET_BITS) as usize
-}
-
-#[inline]
-fn offset_of(slot: Slot) -> usize {
-    slot as usize & (SEGMENT_ROWS - 1)
 }
 
 /// Equality of keys; most are 8 to 16 bytes, where a call to memcmp costs more than two loads.
@@ -242,21 +232,8 @@ impl RowStore {
             return Ok(last as usize);
         }
         self.versions += 1;
-        let segment = Some(Segment::new(self.spaces[space].namespace, space as u32, self.versions));
-        let at = match self.free_segments.pop() {
-            Some(at) => {
-                self.segments[at as usize] = segment;
-                at
-            }
-            None if self.segments.len() < SEGMENTS_MAX => {
-                self.segments.push(segment);
-                (self.segments.len() - 1) as u32
-            }
-            None => {
-                return Err(Error::user("state.table_full", format!("a state table is full: {SEGMENTS_MAX} segments"))
-                    .hint("raise the parallelism so that each subtask holds less, or expire state"));
-            }
-        };
+        let segment = Segment::new(self.spaces[space].namespace, space as u32, self.versions);
+        let at = add_segment(&mut self.segments, &mut self.free_segments, segment)?;
         self.spaces[space].segments.push(at);
         Ok(at as usize)
     }

@@ -5,48 +5,10 @@ use std::sync::Arc;
 
 use flott_core::key_group::{KeyGroup, key_group_of};
 
-/// Rows per segment.
-pub(crate) const SEGMENT_ROWS: usize = 4096;
-/// Bits of a slot that address the row within its segment.
-pub(crate) const OFFSET_BITS: u32 = 12;
+use crate::segments::{SEGMENT_ROWS, Shared};
+
 /// Key bytes after which a segment counts as full.
 const KEY_BYTES_MAX: usize = 64 << 20;
-
-/// Owned by the table, or shared with snapshots and therefore copied before a write.
-pub(crate) enum Shared<T> {
-    /// Nobody else sees it.
-    Own(T),
-    /// A snapshot may be reading it.
-    Frozen(Arc<T>),
-}
-
-impl<T: Clone + Default> Shared<T> {
-    #[inline]
-    pub(crate) fn get(&self) -> &T {
-        match self {
-            Shared::Own(t) => t,
-            Shared::Frozen(t) => t,
-        }
-    }
-    /// Makes it readable by a snapshot.
-    pub(crate) fn freeze(&mut self) -> Arc<T> {
-        if let Shared::Own(t) = self {
-            *self = Shared::Frozen(Arc::new(std::mem::take(t)));
-        }
-        match self {
-            Shared::Frozen(t) => Arc::clone(t),
-            Shared::Own(_) => unreachable!("frozen above"),
-        }
-    }
-    /// Takes it back; copies only while a snapshot still reads it.
-    #[cold]
-    pub(crate) fn thaw(&mut self) {
-        if let Shared::Frozen(arc) = self {
-            let arc = std::mem::take(arc);
-            *self = Shared::Own(Arc::try_unwrap(arc).unwrap_or_else(|still_read| T::clone(&still_read)));
-        }
-    }
-}
 
 /// Keys of a segment, by offset. Offsets are never moved; the bytes of removed keys are reclaimed when half are dead.
 #[derive(Clone, Default)]
@@ -211,26 +173,10 @@ impl Segment {
     /// Rows to write to; `versions` counts on if this is the first write since the cut.
     #[inline]
     pub(crate) fn rows_mut(&mut self, versions: &mut u64) -> &mut RowBlock {
-        if let Shared::Frozen(_) = self.rows {
-            self.rows.thaw();
-            *versions += 1;
-            self.version = *versions;
-        }
-        match &mut self.rows {
-            Shared::Own(rows) => rows,
-            Shared::Frozen(_) => unreachable!("thawed above"),
-        }
+        self.rows.write(&mut self.version, versions)
     }
     fn keys_mut(&mut self, versions: &mut u64) -> &mut KeyBlock {
-        if let Shared::Frozen(_) = self.keys {
-            self.keys.thaw();
-            *versions += 1;
-            self.version = *versions;
-        }
-        match &mut self.keys {
-            Shared::Own(keys) => keys,
-            Shared::Frozen(_) => unreachable!("thawed above"),
-        }
+        self.keys.write(&mut self.version, versions)
     }
     /// Freezes keys and rows for a snapshot: two reference counts, no bytes.
     pub(crate) fn freeze(&mut self) -> (Arc<KeyBlock>, Arc<RowBlock>) {

@@ -15,12 +15,11 @@ use flott_core::time::SharedClock;
 
 use crate::rows::codec::stored_hash;
 use crate::rows::index::SlotIndex;
-use crate::rows::segment::{KeyBlock, OFFSET_BITS, SEGMENT_ROWS};
+use crate::rows::segment::KeyBlock;
 use crate::rows::{foreign_group, same_key};
+use crate::segments::{OFFSET_BITS, add_segment, place};
 use segment::{NEVER, Segment, ValueBlock};
 
-/// Segments per table; one less than fits, so that no slot equals `NO_SLOT`.
-const SEGMENTS_MAX: usize = (1 << (32 - OFFSET_BITS)) - 1;
 /// Longest key; offsets within a segment are 32 bits.
 const KEY_BYTES_MAX: usize = 64 << 20;
 /// Values looked at per write when sweeping expired ones.
@@ -56,11 +55,6 @@ pub(crate) struct Place<'a> {
     pub(crate) group: KeyGroup,
     pub(crate) hash: u64,
     pub(crate) key: &'a [u8],
-}
-
-#[inline]
-fn place(slot: Slot) -> (usize, usize) {
-    ((slot >> OFFSET_BITS) as usize, slot as usize & (SEGMENT_ROWS - 1))
 }
 
 #[inline]
@@ -272,19 +266,6 @@ fn check_length(value: &[u8]) -> Result<()> {
     }
     Err(Error::user("state.value_too_long", format!("a value of {} bytes cannot be stored", value.len()))
         .hint("a value may have up to 4 GiB; use map state and several entries"))
-}
-
-fn add_segment(segments: &mut Vec<Option<Segment>>, free: &mut Vec<u32>, segment: Segment) -> Result<u32> {
-    if let Some(at) = free.pop() {
-        segments[at as usize] = Some(segment);
-        return Ok(at);
-    }
-    if segments.len() >= SEGMENTS_MAX {
-        return Err(Error::user("state.table_full", format!("a state table is full: {SEGMENTS_MAX} segments"))
-            .hint("raise the parallelism so that each subtask holds less, or expire state"));
-    }
-    segments.push(Some(segment));
-    Ok((segments.len() - 1) as u32)
 }
 
 impl ValueTable for ValueStore {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::rows::segment::{KeyBlock, SEGMENT_ROWS, Shared};
+use crate::rows::segment::KeyBlock;
+use crate::segments::{SEGMENT_ROWS, Shared};
 
 /// Longer values lie on the heap one by one and are shared with who reads them: what a segment may have to copy is bounded by this.
 pub(crate) const INLINE_BYTES_MAX: usize = 4096;
@@ -157,26 +158,11 @@ impl Segment {
     }
 
     fn keys_mut(&mut self, versions: &mut u64) -> &mut KeyBlock {
-        if let Shared::Frozen(_) = self.keys {
-            self.keys.thaw();
-            *versions += 1;
-            self.version = *versions;
-        }
-        match &mut self.keys {
-            Shared::Own(keys) => keys,
-            Shared::Frozen(_) => unreachable!("thawed above"),
-        }
+        self.keys.write(&mut self.version, versions)
     }
+    #[inline]
     fn values_mut(&mut self, versions: &mut u64) -> &mut ValueBlock {
-        if let Shared::Frozen(_) = self.values {
-            self.values.thaw();
-            *versions += 1;
-            self.version = *versions;
-        }
-        match &mut self.values {
-            Shared::Own(values) => values,
-            Shared::Frozen(_) => unreachable!("thawed above"),
-        }
+        self.values.write(&mut self.version, versions)
     }
 
     /// Appends a key; returns its offset.
