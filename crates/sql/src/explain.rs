@@ -4,25 +4,16 @@ use std::fmt::Write;
 
 use flott_plan::{Partitioner, StreamGraph};
 
-/// Operators that keep what they saw, by the beginning of their names.
-const KEEPING: &[&str] =
-    &["Join", "GroupAggregate", "ChangelogNormalize", "Rank", "Deduplicate", "SinkUpsertMaterialize", "OverAggregate"];
-
 /// The plan's text with the remarks of PLAN_ADVICE.
-pub(crate) fn with_advice(mut text: String, graph: &StreamGraph, state_ends: bool) -> String {
-    let keeps = |name: &str| KEEPING.iter().find(|k| name.starts_with(**k));
-    let mut keeping: Vec<&str> = graph.nodes.iter().filter_map(|n| keeps(&n.name)).copied().collect();
-    keeping.sort_unstable();
-    keeping.dedup();
-    if state_ends || keeping.is_empty() {
+pub(crate) fn with_advice(mut text: String, warnings: &[String]) -> String {
+    if warnings.is_empty() {
         text.push_str("\n\nNo available advice...");
         return text;
     }
-    let _ = write!(
-        text,
-        "\n\nadvice[1]: [WARNING] {} keeps state for as long as the job runs: set 'table.exec.state.ttl' where the input does not end",
-        keeping.join(", ")
-    );
+    text.push('\n');
+    for (i, warning) in warnings.iter().enumerate() {
+        let _ = write!(text, "\nadvice[{}]: [WARNING] {warning}", i + 1);
+    }
     text
 }
 

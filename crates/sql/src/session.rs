@@ -23,7 +23,7 @@ use crate::planner::graph::GraphBuilder;
 use crate::planner::physical::{Phys, PhysKind, PhysicalPlanner, updating_node};
 use crate::planner::rel::{Rel, plan_columns};
 use crate::planner::sink::upserts;
-use crate::planner::{explain, insert, optimise, pattern, prune, scan};
+use crate::planner::{advice, explain, insert, optimise, pattern, prune, scan};
 use crate::show::{self, strings};
 
 /// What planning needs from the rest of the process.
@@ -61,6 +61,13 @@ pub enum Planned {
         columns: Vec<Column>,
         /// The rows; `None` is NULL.
         rows: Vec<Vec<Option<String>>>,
+    },
+    /// EXPLAIN.
+    Plan {
+        /// The plan, and what was asked for beside it.
+        text: String,
+        /// What the user should know of the job, unless the text says so.
+        warnings: Vec<String>,
     },
     /// A job to run.
     Job {
@@ -325,14 +332,11 @@ impl Session {
         let wanted: Option<u32> = table.options.get("sink.parallelism").and_then(|p| p.parse().ok());
         let (partitioner, parallelism) = match wanted {
             Some(n) if phys.parallelism != Some(n) && !phys.changes.is_append() => {
-                let sink_columns = table.sink_columns();
-                let keys: Vec<usize> =
-                    table.primary_key.iter().filter_map(|k| sink_columns.iter().position(|c| c == k)).collect();
-                if keys.is_empty() {
+                let Some(keys) = sink_key(table) else {
                     let message = format!("'sink.parallelism' of `{}` would mix up the order of updates", table.name);
                     let error = Error::user("table.option", message).hint("declare a PRIMARY KEY … NOT ENFORCED");
                     return Err(place(error, i.table.position));
-                }
+                };
                 (Partitioner::Hash(keys), Some(n))
             }
             Some(n) => (Partitioner::Forward, Some(n)),
@@ -354,11 +358,13 @@ impl Session {
         let Some(root) = roots.into_iter().next() else { return Err(Error::bug("a query without a root")) };
         let mut warnings = root.notices;
         pattern::warnings(&root.phys, &mut warnings);
+        advice::updates(&root.phys, None, "whoever reads the result", &mut warnings);
         let columns = named_once(plan_columns(&root.phys.columns));
         let info = QueryInfo { columns, mode: root.phys.changes.mode(), zone };
         let sink = collect(&info);
         builder.sink("Sink: collect".to_owned(), sink, &root.phys, root.partitioner, root.parallelism)?;
-        let GraphBuilder { graph, bounded, .. } = builder;
+        let GraphBuilder { graph, bounded, warnings: of_state, .. } = builder;
+        warnings.extend(of_state);
         Ok(Planned::Job { graph, query: Some(info), insert_tables: Vec::new(), bounded, warnings })
     }
 
@@ -374,6 +380,8 @@ impl Session {
             let table = self.sink_table(i)?;
             let sink = builder.table_sink(&table, &root.phys).map_err(|e| place(e, i.table.position))?;
             let name = format!("Sink: {}", table.name);
+            let key = sink_key(&table).filter(|_| sink.changelog_mode() == ChangelogMode::Upsert);
+            advice::updates(&root.phys, key.as_deref(), &format!("the sink `{}`", table.path), &mut warnings);
             builder
                 .sink(name, sink, &root.phys, root.partitioner, root.parallelism)
                 .map_err(|e| place(e, i.table.position))?;
@@ -382,7 +390,8 @@ impl Session {
         if builder.graph.name.is_none() {
             builder.graph.name = Some(format!("insert-into_{}", insert_tables.join(",")));
         }
-        let GraphBuilder { graph, bounded, .. } = builder;
+        let GraphBuilder { graph, bounded, warnings: of_state, .. } = builder;
+        warnings.extend(of_state);
         Ok(Planned::Job { graph, query: None, insert_tables, bounded, warnings })
     }
 
@@ -399,21 +408,31 @@ impl Session {
         if details.estimated_cost {
             text.push_str("\n\nCosts are not known: tables have no statistics.");
         }
-        if details.plan_advice || details.json_execution_plan {
-            let graph = match self.job_of(statement, services, collect)? {
-                Planned::Job { graph, .. } => graph,
-                _ => return Err(Error::bug("a statement that is no job was explained")),
-            };
-            if details.plan_advice {
-                let state_ends = self.config.duration_ms(keys::STATE_TTL).is_some_and(|ms| ms > 0);
-                text = crate::explain::with_advice(text, &graph, state_ends);
+        let job = self.job_of(statement, services, collect);
+        let (graph, mut warnings) = match job {
+            Ok(Planned::Job { graph, warnings, .. }) => (graph, warnings),
+            // A plan is shown also of what could not run.
+            Err(_) if !details.plan_advice && !details.json_execution_plan => {
+                return Ok(Planned::Plan { text, warnings: Vec::new() });
             }
-            if details.json_execution_plan {
-                text = format!("{text}\n\n== Physical Execution Plan ==\n{}", crate::explain::json(&graph));
-            }
+            Err(e) => return Err(e),
+            Ok(_) => return Err(Error::bug("a statement that is no job was explained")),
+        };
+        if details.plan_advice {
+            text = crate::explain::with_advice(text, &std::mem::take(&mut warnings));
         }
-        Ok(Planned::Rows { columns: strings(&["result"]), rows: vec![vec![Some(text)]] })
+        if details.json_execution_plan {
+            text = format!("{text}\n\n== Physical Execution Plan ==\n{}", crate::explain::json(&graph));
+        }
+        Ok(Planned::Plan { text, warnings })
     }
+}
+
+/// The primary key of a table, as columns that a sink is given.
+fn sink_key(table: &Table) -> Option<Vec<usize>> {
+    let columns = table.sink_columns();
+    let key: Vec<usize> = table.primary_key.iter().filter_map(|k| columns.iter().position(|c| c == k)).collect();
+    Some(key).filter(|k| !k.is_empty())
 }
 
 /// The NOT NULL check before a sink.

@@ -16,6 +16,7 @@ use flott_plan::{
     CorrelateNode, Expr, ExprKind, LookupNode, NodeId, NodeKind, Partitioner, SourceNode, StreamGraph, StreamNode,
 };
 
+use super::advice;
 use super::keyed::LookupParts;
 use super::physical::{Phys, PhysKind};
 use super::rel::plan_columns;
@@ -29,6 +30,8 @@ pub(crate) struct GraphBuilder<'a> {
     pub(crate) graph: StreamGraph,
     /// Whether every source ends.
     pub(crate) bounded: bool,
+    /// What the user should know of the operators' state.
+    pub(crate) warnings: Vec<String>,
     services: &'a PlanServices,
     config: &'a Configuration,
     zone: String,
@@ -54,7 +57,8 @@ impl<'a> GraphBuilder<'a> {
     /// An empty graph.
     pub(crate) fn new(services: &'a PlanServices, config: &'a Configuration, zone: String) -> Self {
         let graph = StreamGraph { name: config.raw("pipeline.name").map(str::to_owned), ..StreamGraph::default() };
-        GraphBuilder { graph, bounded: true, services, config, zone, sources: BTreeMap::new(), shared: BTreeMap::new() }
+        let (warnings, sources, shared) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        GraphBuilder { graph, bounded: true, warnings, services, config, zone, sources, shared }
     }
 
     /// Adds an operator and everything below it; the node, and whether its input ends.
@@ -70,13 +74,14 @@ impl<'a> GraphBuilder<'a> {
         if let Some(known) = signature.as_ref().and_then(|s| self.shared.get(s)) {
             return Ok(*known);
         }
-        let mut inputs = Vec::new();
-        let mut bounded = true;
+        let (mut inputs, mut all_end) = (Vec::new(), Vec::new());
         for (input, partitioner) in &phys.inputs {
             let (id, ends) = self.add(input)?;
-            bounded &= ends;
+            all_end.push(ends);
             inputs.push((id, partitioner.clone()));
         }
+        self.warnings.extend(advice::state(phys, spec, &all_end));
+        let bounded = all_end.iter().all(|ends| *ends);
         let node = self.graph.add(StreamNode {
             name: operator_name(&phys.text),
             uid: None,

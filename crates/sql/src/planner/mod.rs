@@ -1,5 +1,6 @@
 //! Relations to a StreamGraph: optimise, prune columns, infer changelogs, place exchanges. Runs nothing.
 
+pub(crate) mod advice;
 pub(crate) mod correlate;
 pub(crate) mod explain;
 pub(crate) mod graph;

@@ -197,11 +197,16 @@ fn run(session: &mut Session, services: &PlanServices, script: &str, out: &mut S
                     out.push_str(&format!("{}\n", cells.join(" | ")));
                 }
             }
-            Ok(Planned::Job { graph, query, insert_tables, bounded, .. }) => {
+            Ok(Planned::Plan { text, warnings }) => {
+                out.push_str(&format!("{text}\n"));
+                warnings.iter().for_each(|w| out.push_str(&format!("warning: {w}\n")));
+            }
+            Ok(Planned::Job { graph, query, insert_tables, bounded, warnings }) => {
                 graph.validate().expect("a planned job is valid");
                 let what = query.map_or(insert_tables.join(", "), |q| format!("{:?} query", q.mode));
                 let ends = if bounded { "bounded" } else { "unbounded" };
                 out.push_str(&format!("job: {what}, {ends}, {} nodes\n", graph.nodes.len()));
+                warnings.iter().for_each(|w| out.push_str(&format!("warning: {w}\n")));
             }
             Err(e) => {
                 out.push_str(&format!("ERROR {e}\n"));
