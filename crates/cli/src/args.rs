@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     about,
     after_help = "\
 Examples:
+  flott sql                               a shell: completion, history, live tables
   flott sql -e \"SELECT 1\"
   flott sql -f job.sql -D parallelism.default=2
   flott sql -f job.sql -s latest          go on from the job's last checkpoint
@@ -29,15 +30,15 @@ pub struct Cli {
 /// What `flott` can do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run SQL statements in this process.
+    /// Run SQL statements in this process: a script, or those typed into a shell when none is given.
     Sql(SqlArgs),
 }
 
 /// Arguments of `flott sql`.
 #[derive(Args, Debug)]
 pub struct SqlArgs {
-    /// Script to run; `-` reads standard input.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "execute", required_unless_present = "execute")]
+    /// Script to run; `-` reads standard input. Ctrl-C cancels its job, a second one ends the process at once.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "execute")]
     pub file: Option<PathBuf>,
     /// Statements to run.
     #[arg(short, long, value_name = "STATEMENT")]
@@ -63,7 +64,10 @@ pub struct SqlArgs {
     /// One JSON object a row on standard output, and nothing else there.
     #[arg(long)]
     pub json: bool,
-    /// No progress line.
+    /// File of the shell's history [default: flott/history in XDG_STATE_HOME or ~/.local/state]. Passwords are not written to it.
+    #[arg(long, value_name = "FILE", env = "FLOTT_HISTORY")]
+    pub history: Option<PathBuf>,
+    /// No progress line, no table that changes in place.
     #[arg(short, long)]
     pub quiet: bool,
     /// Switches of the crash harness; never for production.

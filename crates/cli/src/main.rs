@@ -1,5 +1,6 @@
 //! The binary `flott`: the only reader of arguments and environment, and the only one that decides the exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -8,6 +9,7 @@ mod args;
 mod logging;
 mod output;
 mod sql;
+mod terminal;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
@@ -17,9 +19,11 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            output::error(&e);
-            ExitCode::FAILURE
+        Err(failed) => {
+            let on_terminal = std::io::stderr().is_terminal();
+            output::error(&failed.error, failed.text.as_deref().filter(|_| on_terminal));
+            let interrupted = failed.error.code() == sql::INTERRUPTED;
+            if interrupted { ExitCode::from(sql::INTERRUPTED_EXIT) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -179,7 +179,7 @@ fn statements() {
 #[test]
 fn arguments() {
     let dir = place();
-    assert_refused(&run(dir.path(), &["sql"]), &["required", "Usage: flott sql"]);
+    assert_refused(&run(dir.path(), &["sql"]), &["cli.nothing", "give -f FILE"]);
     assert_refused(&run(dir.path(), &["sql", "-f", "x", "-e", "y"]), &["cannot be used with"]);
     assert_refused(&run(dir.path(), &["sqll"]), &["unrecognized subcommand"]);
 }

@@ -117,6 +117,7 @@ impl Pass {
             let collect = |query: &QueryInfo| -> Arc<dyn Sink> { staged.sink(query) };
             match session.plan(&statement, &services, &collect)? {
                 Planned::Done { .. } => {}
+                Planned::Plan { text, .. } => out.extend([text.as_str(), "\n"]),
                 Planned::Rows { columns, rows } => {
                     let header: Vec<String> = columns.iter().map(|c| format!("{} {}", c.name, c.data_type)).collect();
                     let cells = |r: &Vec<Option<String>>| {

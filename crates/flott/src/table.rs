@@ -248,7 +248,7 @@ impl StreamExecutionEnvironment {
                 Planned::Job { .. } => {
                     return Err(Error::user("datastream.sql", "execute_sql takes no queries").hint("use sql_query"));
                 }
-                Planned::Rows { .. } => {
+                Planned::Rows { .. } | Planned::Plan { .. } => {
                     return Err(Error::user("datastream.sql", "execute_sql takes no statements that answer with rows")
                         .hint("SHOW, DESCRIBE and EXPLAIN are for the SQL client"));
                 }

@@ -9,6 +9,7 @@ use flott_core::time::{SharedClock, SystemClock};
 use flott_launcher::memory::size;
 use flott_launcher::{Diagnosis, JobClient, JobStatus, Progress, age};
 
+use super::interrupt;
 use crate::output::{event_time, thousands};
 
 /// How often the progress line changes.
@@ -46,7 +47,39 @@ impl Follower {
         Follower { client, quiet, clock, started_ns }
     }
 
-    /// Waits for the end; an error when the job failed.
+    /// The job's id.
+    pub fn job_id(&self) -> String {
+        self.client.job_id().to_string()
+    }
+
+    /// Whether nothing is left to wait for.
+    pub fn has_ended(&self) -> bool {
+        self.client.status().is_terminal()
+    }
+
+    /// A line of a list of jobs.
+    pub fn row(&self) -> Vec<String> {
+        let p = self.client.progress();
+        let status = match self.client.status() {
+            JobStatus::Created => "CREATED",
+            JobStatus::Running => "RUNNING",
+            JobStatus::Restarting => "RESTARTING",
+            JobStatus::Finished => "FINISHED",
+            JobStatus::Canceled => "CANCELED",
+            JobStatus::Failed(_) => "FAILED",
+        };
+        let (id, name) = (self.job_id(), self.client.name().to_owned());
+        vec![id, name, status.to_owned(), thousands(p.rows_in), thousands(p.rows_out), p.restarts.to_string()]
+    }
+
+    /// Asks the job to end, and waits for that.
+    pub fn cancel(self) {
+        self.client.cancel();
+        // What it failed of does not matter any more.
+        let _ = self.summary(Diagnosed::default());
+    }
+
+    /// Waits for the end, which Ctrl-C brings about; an error when the job failed.
     pub fn finish(self) -> Result<()> {
         let terminal = std::io::stderr().is_terminal();
         let mut last = self.client.progress();
@@ -56,6 +89,9 @@ impl Follower {
             let status = self.client.wait(REFRESH);
             if status.is_terminal() {
                 break;
+            }
+            if interrupt::pressed() {
+                self.client.cancel();
             }
             let failures = self.client.failures();
             for e in &failures[told.min(failures.len())..] {
@@ -138,6 +174,7 @@ impl Follower {
         }
         match status {
             JobStatus::Failed(e) => Err(e),
+            JobStatus::Canceled if interrupt::pressed() => Err(interrupt::error()),
             _ => Ok(()),
         }
     }

@@ -1,26 +1,24 @@
 //! Shows the rows of a query: as a table, as changes, or as JSON lines. Rows go to standard output, everything else does not.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flott_core::ChangeBatch;
 use flott_core::error::{Error, Result};
 use flott_core::sink::Sink;
 use flott_core::types::Column;
-use flott_core::{ChangeBatch, RowKind};
 use flott_launcher::{CollectHandle, CollectSink, JobClient, JobStatus, parse_zone, result_writer};
 use flott_sql::QueryInfo;
 
-use super::json;
+use super::tables::{Table, Tableau};
+use super::{interrupt, json};
 use crate::args::ResultMode;
 use crate::output;
 
 /// How long to wait for rows before looking at the job.
 const POLL: Duration = Duration::from_millis(20);
-/// Rows a table on the screen may hold, as `sql-client.execution.max-table-result.rows`.
-const TABLE_ROWS_MAX: usize = 1_000_000;
 
 /// How rows are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +29,42 @@ pub enum Style {
     Text(ResultMode),
 }
 
+/// What a table may hold and show.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rows it may hold, `sql-client.execution.max-table-result.rows`.
+    pub rows: usize,
+    /// Beyond that the oldest are dropped; else it is an error.
+    pub oldest_give_way: bool,
+    /// Rows that are printed of it at the end: the last ones.
+    pub shown: usize,
+    /// It is shown while it changes.
+    pub live: bool,
+}
+
+/// How a query ended.
+pub enum Outcome {
+    /// Its job ended.
+    Ended(JobStatus),
+    /// Nobody reads standard output any more.
+    Unread,
+    /// The user left it with a key.
+    Left,
+    /// The user pressed Ctrl-C.
+    Interrupted,
+}
+
 /// Shows the result of one query.
 pub struct QueryPrinter {
     style: Style,
+    limits: Limits,
     handle: RefCell<Option<CollectHandle>>,
 }
 
 impl QueryPrinter {
     /// A printer that has not met its query yet.
-    pub fn new(style: Style) -> Self {
-        QueryPrinter { style, handle: RefCell::new(None) }
+    pub fn new(style: Style, limits: Limits) -> Self {
+        QueryPrinter { style, limits, handle: RefCell::new(None) }
     }
 
     /// The sink of the query.
@@ -50,15 +74,15 @@ impl QueryPrinter {
         Arc::new(sink)
     }
 
-    /// Shows rows until the job ends.
-    pub fn run(&self, client: &JobClient, query: &QueryInfo) -> Result<JobStatus> {
+    /// Shows rows until the job ends, or the user has enough of it.
+    pub fn run(&self, client: &JobClient, query: &QueryInfo) -> Result<Outcome> {
         let handle = self.handle.borrow_mut().take();
         let handle = handle.ok_or_else(|| Error::bug("a query was planned without its sink"))?;
         let mut show: Box<dyn Show> = match self.style {
             Style::Json => Box::new(Lines::new(query, true)),
             Style::Text(ResultMode::Changelog) => Box::new(Lines::new(query, false)),
-            Style::Text(ResultMode::Tableau) => Box::new(Table::new(query, true)),
-            Style::Text(ResultMode::Table) => Box::new(Table::new(query, false)),
+            Style::Text(ResultMode::Tableau) => Box::new(Tableau::new(query)),
+            Style::Text(ResultMode::Table) => Box::new(Table::new(query, self.limits)),
         };
         loop {
             // The status is read before the rows: what comes after a final status is all there is.
@@ -66,30 +90,55 @@ impl QueryPrinter {
             let mut quiet = true;
             while let Some(batch) = handle.next(if quiet && !status.is_terminal() { POLL } else { Duration::ZERO }) {
                 quiet = false;
-                if !show.batch(&batch)? {
+                if !show.batch(&batch).inspect_err(|_| client.cancel())? {
                     client.cancel();
-                    return Ok(JobStatus::Canceled);
+                    return Ok(Outcome::Unread);
                 }
+                if interrupt::pressed() {
+                    break;
+                }
+            }
+            if interrupt::pressed() || show.is_left() {
+                cancelled(client, &handle);
+                show.leave()?;
+                return Ok(if interrupt::pressed() { Outcome::Interrupted } else { Outcome::Left });
             }
             if status.is_terminal() {
                 // What a failed job gave is not a result: changes stay as they were shown, a table is not.
                 if matches!(status, JobStatus::Failed(_)) {
-                    show.flush()?
+                    show.leave()?
                 } else {
                     show.end()?
                 }
-                return Ok(status);
+                return Ok(Outcome::Ended(status));
             }
             show.flush()?;
         }
     }
 }
 
-trait Show {
+/// Cancels the job and waits for its end; the rows that still come are thrown away.
+fn cancelled(client: &JobClient, handle: &CollectHandle) {
+    client.cancel();
+    while !client.status().is_terminal() {
+        let _ = handle.next(POLL);
+    }
+}
+
+/// Shows changes as they come.
+pub trait Show {
     /// False when nobody reads any more.
     fn batch(&mut self, batch: &ChangeBatch) -> Result<bool>;
+    /// A moment without rows.
     fn flush(&mut self) -> Result<()>;
+    /// Whether the user wants to see no more.
+    fn is_left(&self) -> bool {
+        false
+    }
+    /// The result is complete.
     fn end(&mut self) -> Result<()>;
+    /// It will not be complete.
+    fn leave(&mut self) -> Result<()>;
 }
 
 /// A line a change.
@@ -127,70 +176,13 @@ impl Show for Lines {
     fn end(&mut self) -> Result<()> {
         self.flush()
     }
-}
-
-/// The final table, or a table of changes.
-struct Table {
-    query: QueryInfo,
-    with_op: bool,
-    /// Rows in order of arrival; a retracted one leaves a hole.
-    rows: Vec<Option<Vec<String>>>,
-    places: HashMap<Vec<String>, Vec<usize>>,
-}
-
-impl Table {
-    fn new(query: &QueryInfo, with_op: bool) -> Self {
-        Table { query: query.clone(), with_op, rows: Vec::new(), places: HashMap::new() }
-    }
-}
-
-impl Show for Table {
-    fn batch(&mut self, batch: &ChangeBatch) -> Result<bool> {
-        for (i, row) in cells(batch, &self.query).into_iter().enumerate() {
-            let kind = batch.kind(i);
-            if self.with_op {
-                let mut with_op = vec![kind.short().to_owned()];
-                with_op.extend(row);
-                self.rows.push(Some(with_op));
-            } else if kind.is_add() {
-                self.places.entry(row.clone()).or_default().push(self.rows.len());
-                self.rows.push(Some(row));
-            } else if let Some(place) = self.places.get_mut(&row).and_then(Vec::pop) {
-                self.rows[place] = None;
-            } else if kind == RowKind::Delete || kind == RowKind::UpdateBefore {
-                return Err(Error::bug(format!("{} of a row that is not in the result: {row:?}", kind.short())));
-            }
-            if self.rows.len() > TABLE_ROWS_MAX {
-                return Err(Error::user(
-                    "cli.too-many-rows",
-                    format!("the result has more than {TABLE_ROWS_MAX} changes"),
-                )
-                .hint("use --result-mode changelog or --json, or write it to a table with INSERT INTO"));
-            }
-        }
-        Ok(true)
-    }
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn end(&mut self) -> Result<()> {
-        let rows: Vec<Vec<String>> = self.rows.drain(..).flatten().collect();
-        let mut header: Vec<String> = self.query.columns.iter().map(|c| c.name.clone()).collect();
-        let mut right: Vec<bool> = self.query.columns.iter().map(|c| c.data_type.kind.is_numeric()).collect();
-        if self.with_op {
-            header.insert(0, "op".to_owned());
-            right.insert(0, false);
-        }
-        print!("{}", output::table(&header, &right, &rows));
-        if std::io::stdout().is_terminal() {
-            println!("{} row{}", rows.len(), if rows.len() == 1 { "" } else { "s" });
-        }
-        Ok(())
+    fn leave(&mut self) -> Result<()> {
+        self.flush()
     }
 }
 
 /// The texts of the rows of a batch.
-fn cells(batch: &ChangeBatch, query: &QueryInfo) -> Vec<Vec<String>> {
+pub fn cells(batch: &ChangeBatch, query: &QueryInfo) -> Vec<Vec<String>> {
     let zone = parse_zone(&query.zone).unwrap_or_default();
     let columns = batch.rows.columns().iter().zip(&query.columns);
     let writers: Vec<_> = columns.map(|(array, column)| result_writer(array, &column.data_type.kind, zone)).collect();

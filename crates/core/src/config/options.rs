@@ -92,7 +92,6 @@ const ALWAYS_SUBDIR: &str = "the checkpoints of a job always lie in a directory 
                              execution.checkpointing.dir";
 const STORAGE_BY_DIR: &str =
     "checkpoints are files when execution.checkpointing.dir is set, and lie in memory when it is not";
-const ALL_ROWS: &str = "result mode TABLE shows all rows, and fails beyond a fixed limit of 1,000,000 changes";
 const FULL_WIDTH: &str = "columns are always shown in full";
 const NO_LATENCY: &str = "latency markers are not sent yet";
 const RESTARTS: &[&str] = &["none", "fixed-delay", "failure-rate", "exponential-delay"];
@@ -308,9 +307,13 @@ pub static OPTIONS: &[OptionDef] = &[
         "TABLE",
         "How the SQL client shows the result of a query.",
     ),
-    works(MAX_TABLE_RESULT_ROWS, Int, "1000000", "Rows that result mode TABLE keeps.")
-        .old(&["sql-client.execution.max-table-result.row"])
-        .notice(ALL_ROWS),
+    works(
+        MAX_TABLE_RESULT_ROWS,
+        Int,
+        "1000000",
+        "Rows that result mode TABLE keeps: the newest. A script that does not set it fails beyond the default.",
+    )
+    .old(&["sql-client.execution.max-table-result.row"]),
     works(MAX_COLUMN_WIDTH, Int, "30", "Characters of a column that result modes TABLE and TABLEAU show.")
         .old(&["sql-client.display.max-column-width"])
         .notice(FULL_WIDTH),

@@ -166,7 +166,6 @@ fn what_flott_cannot_do_is_refused_with_a_sentence() {
         ("table.exec.mini-batch.enabled", "true"),
         ("execution.checkpointing.storage", "jobmanager"),
         ("pipeline.global-job-parameters", "a:1"),
-        ("sql-client.execution.max-table-result.rows", "10"),
         ("table.display.max-column-width", "40"),
         ("metrics.latency.interval", "1 s"),
     ] {
