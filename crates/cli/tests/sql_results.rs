@@ -348,6 +348,7 @@ files!(
     session_windows,
     aggregates,
     changelog,
+    files,
     joins,
     lookup_joins,
     top_n,

@@ -144,7 +144,7 @@ impl ConnectorFactory for FilesystemFactory {
         let layout = input::Layout::new(table, o.text("partition.default-name").unwrap_or(DEFAULT_PARTITION))?;
         let format = Format::read(&o)?;
         // Types that the format cannot carry are refused here, not in the task.
-        format.decoder(&layout.decoded)?;
+        format.check_read(&layout.decoded)?;
         let table = reader::FileTable {
             path: local_path(&o)?,
             format,
@@ -189,9 +189,14 @@ impl ConnectorFactory for FilesystemFactory {
         };
         let interval = |key, default| Ok::<_, Error>(o.duration_ms(key)?.unwrap_or(default));
         let format = Format::read(&o)?;
+        let gzip = o.one_of("sink.compression", &["none", "gzip"], 0)? == 1;
+        if gzip && !format.writes_text() {
+            let error = o.refused("sink.compression", "files of this format are not compressed as a whole");
+            return Err(error.hint("use the format's own option, as 'parquet.compression' or 'avro.codec'"));
+        }
         let options = sink::SinkOptions {
             path: local_path(&o)?,
-            gzip: o.one_of("sink.compression", &["none", "gzip"], 0)? == 1,
+            gzip,
             file_bytes_max: above_zero(
                 "sink.rolling-policy.file-size",
                 o.memory_bytes("sink.rolling-policy.file-size")?,
@@ -209,5 +214,7 @@ impl ConnectorFactory for FilesystemFactory {
     }
 }
 
+#[cfg(all(test, feature = "parquet", feature = "avro"))]
+mod bulk_tests;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_array::Array;
 use flott_core::sink::ChangelogMode;
 use flott_core::source::{Boundedness, ReaderContext, ReaderEvent, Source, Split, SplitEnumerator, SplitReader};
 use flott_core::{ChangeBatch, Result};
 use regex::Regex;
 
 use super::input::{Input, Layout};
-use super::split::{FileSplit, list_files, parts};
+use super::split::{FileSplit, list_files, parts, parts_of_pieces};
+use crate::formats::bulk::{BulkFormat, BulkReader, Part};
 use crate::formats::{Block, Decoder, Format, RECORD_BYTES_MAX};
 use crate::pace::Pace;
 
@@ -54,8 +56,12 @@ impl Source for FileSource {
     }
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SplitReader>> {
+        let (table, queue) = (self.0.clone(), VecDeque::new());
+        if let Some(format) = self.0.format.bulk() {
+            return Ok(Box::new(BulkFileReader { format: format.clone(), table, context, queue, current: None }));
+        }
         let decoder = self.0.format.decoder(&self.0.layout.decoded)?;
-        Ok(Box::new(FileReader { table: self.0.clone(), context, decoder, queue: VecDeque::new(), current: None }))
+        Ok(Box::new(FileReader { table, context, decoder, queue, current: None }))
     }
 }
 
@@ -81,7 +87,10 @@ impl SplitEnumerator for FileEnumerator {
             // The changes of a key are in the order of the file.
             let whole = self.table.format.changelog_mode() != ChangelogMode::Append;
             let split_bytes = if whole { u64::MAX } else { self.table.split_bytes };
-            let parts = parts(&path, bytes, self.table.format.quote(), split_bytes)?;
+            let parts = match self.table.format.bulk() {
+                Some(bulk) => parts_of_pieces(&path, &bulk.pieces(&path)?, split_bytes),
+                None => parts(&path, bytes, self.table.format.quote(), split_bytes)?,
+            };
             splits.extend(parts.iter().map(FileSplit::encode));
             self.known.insert(path);
         }
@@ -195,6 +204,70 @@ impl SplitReader for FileReader {
 
     fn snapshot(&mut self) -> Result<Vec<Split>> {
         let open = self.current.iter().map(|open| open.input.position().encode());
+        Ok(open.chain(self.queue.iter().map(FileSplit::encode)).collect())
+    }
+}
+
+/// Reads formats of whole files: the position is the number of rows that were read of a part.
+struct BulkFileReader {
+    format: BulkFormat,
+    table: Arc<FileTable>,
+    context: ReaderContext,
+    queue: VecDeque<FileSplit>,
+    current: Option<OpenBulk>,
+}
+
+struct OpenBulk {
+    id: Arc<str>,
+    split: FileSplit,
+    reader: Box<dyn BulkReader>,
+}
+
+impl SplitReader for BulkFileReader {
+    fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
+        for split in &splits {
+            self.queue.push_back(FileSplit::decode(split)?);
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<ReaderEvent> {
+        if self.current.is_none() {
+            let Some(split) = self.queue.pop_front() else { return Ok(ReaderEvent::Drained) };
+            let part = Part { path: &split.path, pieces: (split.start, split.end), skip_rows: split.offset };
+            let reader = self.format.reader(part, &self.table.layout.decoded)?;
+            self.current = Some(OpenBulk { id: split.id().into(), split, reader });
+        }
+        let rows_max = match &self.table.pace {
+            None => BATCH_ROWS,
+            Some(pace) => match pace.take(self.context.clock.now_nanos(), BATCH_ROWS) {
+                Ok(rows) => rows,
+                Err(wait_ms) => {
+                    let until_ms = self.context.clock.now_ms().saturating_add(wait_ms);
+                    return Ok(ReaderEvent::Wait { until_ms });
+                }
+            },
+        };
+        let Some(open) = &mut self.current else { return Ok(ReaderEvent::Drained) };
+        let columns = open.reader.next(rows_max)?;
+        let rows = columns.as_ref().and_then(|c| c.first()).map_or(0, |c| c.len());
+        if let Some(pace) = &self.table.pace {
+            pace.give_back(rows_max - rows);
+        }
+        let Some(columns) = columns else {
+            let split = open.id.clone();
+            self.current = None;
+            return Ok(ReaderEvent::SplitFinished { split });
+        };
+        open.split.offset += rows as u64;
+        let bytes: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
+        self.context.metrics.bytes.add(bytes as u64);
+        let batch = self.table.layout.complete(&open.split.path, columns, rows)?;
+        Ok(ReaderEvent::Rows { split: open.id.clone(), batch: ChangeBatch::append(batch) })
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Split>> {
+        let open = self.current.iter().map(|open| open.split.encode());
         Ok(open.chain(self.queue.iter().map(FileSplit::encode)).collect())
     }
 }

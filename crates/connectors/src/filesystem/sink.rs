@@ -17,6 +17,7 @@ use flott_core::{ChangeBatch, CheckpointId, Error, Result, RowKind};
 use super::committer::{FileCommitter, Pending, sync_directory};
 use super::naming::{self, IN_PROGRESS, PENDING};
 use super::partition_commit::{CommitPolicy, OpenPartitions};
+use crate::formats::bulk::BulkWriter;
 use crate::formats::text::{ScalarStyle, push_scalar};
 use crate::formats::{Encoder, Format};
 
@@ -62,7 +63,7 @@ impl FileSink {
     pub fn new(options: SinkOptions, table: &TableSpec) -> Result<Self> {
         let sink = FileSink { options, columns: table.columns.clone(), partition_keys: table.partition_keys.clone() };
         // Types that the format cannot carry are refused here, not in the task.
-        sink.options.format.encoder(&sink.written_columns())?;
+        sink.options.format.check_write(&sink.written_columns())?;
         if sink.written_columns().is_empty() {
             return Err(Error::user(
                 "filesystem.columns",
@@ -91,7 +92,11 @@ impl Sink for FileSink {
         let policy = self.options.partition_commit.clone();
         let open = policy.map(|p| OpenPartitions::restore(p, &states)).transpose()?;
         Ok(Box::new(FileWriter {
-            encoder: self.options.format.encoder(&self.written_columns())?,
+            encoder: match self.options.format.writes_text() {
+                true => Some(self.options.format.encoder(&self.written_columns())?),
+                false => None,
+            },
+            columns: self.written_columns(),
             suffix: if self.options.gzip { format!("{format}.gz") } else { format.to_owned() },
             names: self.partition_keys.iter().map(|&i| self.columns[i].name.clone()).collect(),
             partition_keys: self.partition_keys.clone(),
@@ -159,6 +164,7 @@ pub(super) fn unwritable(path: &Path, e: &std::io::Error) -> Error {
 enum Output {
     Plain(File),
     Gzip(GzEncoder<File>),
+    Bulk(Box<dyn BulkWriter>),
 }
 
 /// A part file that is being written.
@@ -184,6 +190,8 @@ impl Part {
         let done = match &mut self.output {
             Output::Plain(file) => file.write_all(bytes),
             Output::Gzip(gz) => gz.write_all(bytes),
+            // Nothing is buffered here.
+            Output::Bulk(_) => Ok(()),
         };
         done.map_err(|e| self.failed(&e))?;
         self.bytes += self.buffer.len() as u64;
@@ -195,7 +203,10 @@ impl Part {
 struct FileWriter {
     options: SinkOptions,
     context: SinkContext,
-    encoder: Box<dyn Encoder>,
+    /// Of text formats.
+    encoder: Option<Box<dyn Encoder>>,
+    /// What is written.
+    columns: Vec<Column>,
     suffix: String,
     partition_keys: Vec<usize>,
     /// Names of the partition columns.
@@ -223,10 +234,10 @@ impl FileWriter {
         self.counter += 1;
         let hidden = directory.join(naming::hidden_name(&self.context, &final_name, IN_PROGRESS));
         let file = File::create_new(&hidden).map_err(|e| unwritable(&directory, &e))?;
-        let output = if self.options.gzip {
-            Output::Gzip(GzEncoder::new(file, Compression::fast()))
-        } else {
-            Output::Plain(file)
+        let output = match (self.options.format.writes_text(), self.options.gzip) {
+            (false, _) => Output::Bulk(self.options.format.writer(file, &hidden, &self.columns)?),
+            (true, true) => Output::Gzip(GzEncoder::new(file, Compression::fast())),
+            (true, false) => Output::Plain(file),
         };
         let now = self.context.clock.now_ms();
         let buffer = String::with_capacity(BUFFER_BYTES / 4);
@@ -244,8 +255,18 @@ impl FileWriter {
         }
         let part = self.parts.get_mut(partition).expect("the part was opened above");
         let before = part.buffer.len();
-        self.encoder.encode(rows, &mut part.buffer)?;
-        self.context.metrics.bytes.add((part.buffer.len() - before) as u64);
+        match (&mut part.output, &mut self.encoder) {
+            (Output::Bulk(writer), _) => {
+                writer.write(rows)?;
+                self.context.metrics.bytes.add(writer.bytes().saturating_sub(part.bytes));
+                part.bytes = writer.bytes();
+            }
+            (_, Some(encoder)) => {
+                encoder.encode(rows, &mut part.buffer)?;
+                self.context.metrics.bytes.add((part.buffer.len() - before) as u64);
+            }
+            (_, None) => return Err(Error::bug("a text format without an encoder")),
+        }
         part.written_ms = self.context.clock.now_ms();
         if part.buffer.len() >= BUFFER_BYTES {
             part.flush()?;
@@ -267,6 +288,7 @@ impl FileWriter {
         let file = match part.output {
             Output::Plain(file) => file,
             Output::Gzip(gz) => gz.finish().map_err(fail)?,
+            Output::Bulk(writer) => writer.finish()?,
         };
         file.sync_all().map_err(fail)?;
         let length = file.metadata().map_err(fail)?.len();

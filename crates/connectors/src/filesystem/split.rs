@@ -14,7 +14,8 @@ const TAG: (u8, u8) = (b'F', 1);
 /// Plain files longer than this are read in parts of this size.
 pub const SPLIT_BYTES: u64 = 16 << 20;
 
-/// A part of a file with the position in it.
+/// A part of a file with the position in it. Of a format of whole files, `start` and `end` number its pieces (row groups) and `offset`
+/// counts the rows that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSplit {
     /// The file.
@@ -122,6 +123,20 @@ pub fn parts(path: &Path, bytes: u64, quote: Option<u8>, split_bytes: u64) -> Re
         part.end = u64::MAX;
     }
     Ok(parts)
+}
+
+/// The parts of a file of pieces that can be read by themselves, each of about `split_bytes`.
+pub fn parts_of_pieces(path: &Path, pieces: &[u64], split_bytes: u64) -> Vec<FileSplit> {
+    let whole = FileSplit::whole(path.to_path_buf());
+    let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (i, piece) in (1u64..).zip(pieces) {
+        bytes += piece;
+        if bytes >= split_bytes || i == pieces.len() as u64 {
+            parts.push(FileSplit { start, end: i, ..whole.clone() });
+            (start, bytes) = (i, 0);
+        }
+    }
+    if parts.is_empty() { vec![whole] } else { parts }
 }
 
 /// Whether the file is compressed.

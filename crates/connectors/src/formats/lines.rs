@@ -1,11 +1,16 @@
-//! Formats of messages in files, one message a line. Never writes.
+//! Formats of messages in files, one message a line. Never opens a file.
 
-use arrow_array::ArrayRef;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use arrow_array::{ArrayRef, RecordBatch};
 use flott_core::Result;
-use flott_core::batch::RowKinds;
+use flott_core::batch::{ChangeBatch, RowKinds};
 use flott_core::types::Column;
 
-use super::message::{MessageDecoder, MessageFormat};
+use super::bulk::{BulkWriter, unwritten};
+use super::message::{MessageDecoder, MessageEncoder, MessageFormat, Messages};
 use super::{BadRecord, Block, Decoder, Progress};
 
 /// Gives each line to the decoder of a message; empty lines are no messages.
@@ -58,6 +63,53 @@ impl Decoder for LineDecoder {
 
     fn kinds(&mut self) -> Option<RowKinds> {
         self.kinds.take()
+    }
+}
+
+/// Writes a message a line.
+struct LineWriter {
+    encoder: Box<dyn MessageEncoder>,
+    messages: Messages,
+    path: String,
+    file: BufWriter<File>,
+    bytes: u64,
+}
+
+/// A writer of a file; its bytes need not be text.
+pub(super) fn writer(
+    format: &MessageFormat,
+    file: File,
+    path: &Path,
+    columns: &[Column],
+) -> Result<Box<dyn BulkWriter>> {
+    Ok(Box::new(LineWriter {
+        encoder: format.encoder(columns)?,
+        messages: Messages::default(),
+        path: path.display().to_string(),
+        file: BufWriter::new(file),
+        bytes: 0,
+    }))
+}
+
+impl BulkWriter for LineWriter {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.messages.clear();
+        self.encoder.encode(&ChangeBatch::append(rows.clone()), &mut self.messages)?;
+        for row in 0..rows.num_rows() {
+            // NULL has no bytes; its line is empty, as in Flink.
+            let message = self.messages.get(row).unwrap_or_default();
+            let written = self.file.write_all(message).and_then(|()| self.file.write_all(b"\n"));
+            written.map_err(|e| unwritten(&self.path, e))?;
+            self.bytes += message.len() as u64 + 1;
+        }
+        Ok(())
+    }
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+    fn finish(self: Box<Self>) -> Result<File> {
+        let LineWriter { path, file, .. } = *self;
+        file.into_inner().map_err(|e| unwritten(&path, e.error()))
     }
 }
 

@@ -1,12 +1,22 @@
-//! Text formats: rows to bytes and back, a batch at a time; never opens a file.
+//! Formats: rows to bytes and back, a batch at a time. Text formats never open a file; formats of whole files do (`bulk`).
 
+pub mod bulk;
+#[cfg(any(feature = "avro", feature = "parquet"))]
+mod by_name;
+#[cfg(feature = "avro")]
+pub mod container;
 pub mod csv;
 pub mod csv_encode;
 pub mod json;
 pub mod json_encode;
 mod lines;
 pub mod message;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 pub mod text;
+
+use std::fs::File;
+use std::path::Path;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use flott_core::batch::RowKinds;
@@ -17,6 +27,7 @@ use flott_core::{Error, Result};
 
 use crate::options::{TableOptions, option};
 
+pub use bulk::{BulkFormat, BulkWriter};
 pub use csv::CsvOptions;
 pub use json::JsonOptions;
 
@@ -32,10 +43,12 @@ pub enum Format {
     Json(JsonOptions),
     /// One message a line: `raw`, and the changelogs `debezium-json`, `canal-json`, `maxwell-json`.
     Lines(message::MessageFormat),
+    /// A format of whole files.
+    Bulk(BulkFormat),
 }
 
-/// Names of the formats of files.
-const FILE_FORMATS: [&str; 6] = ["csv", "json", "raw", "debezium-json", "canal-json", "maxwell-json"];
+/// Formats of messages that are also formats of files, a message a line.
+const LINE_FORMATS: [&str; 4] = ["raw", "debezium-json", "canal-json", "maxwell-json"];
 
 /// What [`Decoder::decode`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,6 +141,8 @@ pub const TABLES: &[(&str, &[OptionSpec])] = &[
     ("debezium-json", message::dialect::DEBEZIUM_OPTIONS),
     ("canal-json", message::dialect::CANAL_OPTIONS),
     ("maxwell-json", message::dialect::MAXWELL_OPTIONS),
+    #[cfg(feature = "parquet")]
+    ("parquet", parquet::OPTIONS),
     #[cfg(feature = "avro")]
     ("avro", message::avro::OPTIONS),
     #[cfg(feature = "avro")]
@@ -137,7 +152,7 @@ pub const TABLES: &[(&str, &[OptionSpec])] = &[
 /// The option that names the format.
 pub const FORMAT_OPTION: OptionSpec = option(
     "format",
-    "ENUM(csv|json|raw|debezium-json|canal-json|maxwell-json)",
+    "ENUM(csv|json|parquet|avro|raw|debezium-json|canal-json|maxwell-json)",
     "",
     true,
     "How rows are written as bytes.",
@@ -149,17 +164,21 @@ impl Format {
         match table.options.get("format").map(String::as_str) {
             Some("csv") => Ok(csv::OPTIONS),
             Some("json") => Ok(json::OPTIONS),
-            Some(name) if FILE_FORMATS.contains(&name) => message::MessageFormat::options(table, ""),
+            #[cfg(feature = "parquet")]
+            Some("parquet") => Ok(parquet::OPTIONS),
+            #[cfg(feature = "avro")]
+            Some("avro") => Ok(container::OPTIONS),
+            Some(name) if LINE_FORMATS.contains(&name) => message::MessageFormat::options(table, ""),
             Some(other) => Err(Error::user(
                 "table.unknown-format",
                 format!("table `{}`: there is no format '{other}' of files", table.name),
             )
-            .hint(format!("available: {}", FILE_FORMATS.join(", ")))),
+            .hint(format!("available: csv, json, parquet, avro, {}", LINE_FORMATS.join(", ")))),
             None => Err(Error::user(
                 "table.missing-option",
                 format!("table `{}`: the option 'format' is missing", table.name),
             )
-            .hint("add 'format' = 'csv' or 'json'")),
+            .hint("add 'format' = 'csv', 'json', 'parquet', 'avro' or 'raw'")),
         }
     }
 
@@ -167,6 +186,10 @@ impl Format {
     pub fn read(options: &TableOptions<'_>) -> Result<Self> {
         match options.text("format") {
             Some("csv") => CsvOptions::read(options).map(Format::Csv),
+            #[cfg(feature = "parquet")]
+            Some("parquet") => parquet::ParquetOptions::read(options).map(|o| Format::Bulk(BulkFormat::Parquet(o))),
+            #[cfg(feature = "avro")]
+            Some("avro") => container::ContainerOptions::read(options).map(|o| Format::Bulk(BulkFormat::Avro(o))),
             Some(name) if name != "json" => message::MessageFormat::read(options, "").map(Format::Lines),
             _ => JsonOptions::read(options).map(Format::Json),
         }
@@ -178,6 +201,7 @@ impl Format {
             Format::Csv(_) => "csv",
             Format::Json(_) => "json",
             Format::Lines(format) => format.name(),
+            Format::Bulk(bulk) => bulk.name(),
         }
     }
 
@@ -189,23 +213,66 @@ impl Format {
         }
     }
 
-    /// A decoder of `columns`.
+    /// Refuses columns that the format cannot read.
+    pub fn check_read(&self, columns: &[Column]) -> Result<()> {
+        match self {
+            Format::Bulk(bulk) => bulk.check(columns),
+            _ => self.decoder(columns).map(drop),
+        }
+    }
+
+    /// Refuses columns that the format cannot write, and formats that are only read.
+    pub fn check_write(&self, columns: &[Column]) -> Result<()> {
+        match self {
+            Format::Bulk(bulk) => bulk.check(columns),
+            Format::Lines(format) if format.changelog_mode() != ChangelogMode::Append => {
+                let text = format!("files are not written in the format '{}'", format.name());
+                Err(Error::user("table.unknown-format", text).hint("write 'csv', 'json', 'parquet', 'avro' or 'raw'"))
+            }
+            Format::Lines(format) => format.encoder(columns).map(drop),
+            _ => self.encoder(columns).map(drop),
+        }
+    }
+
+    /// Whether rows are written by [`Self::encoder`], and not by [`Self::writer`].
+    pub fn writes_text(&self) -> bool {
+        matches!(self, Format::Csv(_) | Format::Json(_))
+    }
+
+    /// A writer of `columns` to a new file, of a format that is not text.
+    pub fn writer(&self, file: File, path: &Path, columns: &[Column]) -> Result<Box<dyn BulkWriter>> {
+        match self {
+            Format::Bulk(bulk) => bulk.writer(file, path, columns),
+            Format::Lines(format) => lines::writer(format, file, path, columns),
+            _ => Err(Error::bug(format!("a writer of whole files of {}", self.name()))),
+        }
+    }
+
+    /// The format of whole files, if it is one.
+    pub fn bulk(&self) -> Option<&BulkFormat> {
+        match self {
+            Format::Bulk(bulk) => Some(bulk),
+            _ => None,
+        }
+    }
+
+    /// A decoder of `columns`, of a text format.
     pub fn decoder(&self, columns: &[Column]) -> Result<Box<dyn Decoder>> {
         Ok(match self {
             Format::Csv(options) => Box::new(csv::CsvDecoder::new(options.clone(), columns)?),
             Format::Json(options) => Box::new(json::JsonDecoder::new(options.clone(), columns)?),
             Format::Lines(format) => Box::new(lines::LineDecoder::new(format, columns)?),
+            Format::Bulk(_) => return Err(Error::bug(format!("a text decoder of {}", self.name()))),
         })
     }
 
-    /// An encoder of `columns`.
+    /// An encoder of `columns`, of a text format.
     pub fn encoder(&self, columns: &[Column]) -> Result<Box<dyn Encoder>> {
         Ok(match self {
             Format::Csv(options) => Box::new(csv_encode::CsvEncoder::new(options.clone(), columns)?),
             Format::Json(options) => Box::new(json_encode::JsonEncoder::new(options.clone(), columns)?),
-            Format::Lines(format) => {
-                let text = format!("files are not written in the format '{}'", format.name());
-                return Err(Error::user("table.unknown-format", text).hint("write 'csv' or 'json'"));
+            Format::Lines(_) | Format::Bulk(_) => {
+                return Err(Error::bug(format!("a text encoder of {}", self.name())));
             }
         })
     }
@@ -214,7 +281,7 @@ impl Format {
     pub fn quote(&self) -> Option<u8> {
         match self {
             Format::Csv(options) => options.quote,
-            Format::Json(_) | Format::Lines(_) => None,
+            Format::Json(_) | Format::Lines(_) | Format::Bulk(_) => None,
         }
     }
 

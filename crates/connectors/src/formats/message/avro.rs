@@ -135,6 +135,16 @@ pub fn encoder(options: &AvroOptions, columns: &[Column]) -> Result<Box<dyn Mess
     Ok(Box::new(encode::AvroEncoder::new(schema, registry, columns)?))
 }
 
+/// The columns as Arrow's schema that notes Avro's: what a container file is written with.
+pub(in crate::formats) fn carrier(options: &AvroOptions, columns: &[Column]) -> Result<arrow_schema::Schema> {
+    encode::carrier(&options.schema(columns)?, columns)
+}
+
+/// Refuses NULLs that the schema cannot carry.
+pub(in crate::formats) fn check_nulls(columns: &[Column], rows: &arrow_array::RecordBatch) -> Result<()> {
+    encode::check_nulls(columns, rows.columns())
+}
+
 /// An error of the crate about a schema.
 fn schema_error(schema: &str, problem: impl std::fmt::Display) -> Error {
     let short = crate::formats::excerpt(schema.as_bytes());

@@ -32,8 +32,7 @@ impl AvroEncoder {
     /// An encoder of `columns` by a schema.
     pub fn new(schema: String, registry: Option<Registry>, columns: &[Column]) -> Result<Self> {
         let carrier = arrow_schema(columns);
-        let metadata = HashMap::from([(SCHEMA_METADATA_KEY.to_owned(), schema.clone())]);
-        let encoder = WriterBuilder::new(Schema::new_with_metadata(carrier.fields().clone(), metadata))
+        let encoder = WriterBuilder::new(self::carrier(&schema, columns)?)
             .build_encoder::<AvroBinaryFormat>()
             .map_err(|e| schema_error(&schema, e))?;
         let prefix = registry.is_none().then(Vec::new);
@@ -67,20 +66,31 @@ fn has_stray_null(array: &ArrayRef, t: &DataType, outer: usize) -> bool {
     }
 }
 
+/// The columns as Arrow's schema, with Avro's as a note.
+pub(super) fn carrier(schema: &str, columns: &[Column]) -> Result<Schema> {
+    let metadata = HashMap::from([(SCHEMA_METADATA_KEY.to_owned(), schema.to_owned())]);
+    Ok(Schema::new_with_metadata(arrow_schema(columns).fields().clone(), metadata))
+}
+
+/// Refuses NULLs that a schema without a union cannot carry.
+pub(super) fn check_nulls(columns: &[Column], arrays: &[ArrayRef]) -> Result<()> {
+    for (column, array) in columns.iter().zip(arrays) {
+        if has_stray_null(array, &column.data_type, 0) {
+            let t = &column.data_type;
+            let message = format!("column `{}` holds NULL where its type {t} does not allow it", column.name);
+            let hint = "declare the column nullable, or filter such rows";
+            return Err(Error::user("format.avro.encode", message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
 impl MessageEncoder for AvroEncoder {
     fn encode(&mut self, batch: &ChangeBatch, out: &mut Messages) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        for (column, array) in self.columns.iter().zip(batch.rows.columns()) {
-            if has_stray_null(array, &column.data_type, 0) {
-                let t = &column.data_type;
-                let message = format!("column `{}` holds NULL where its type {t} does not allow it", column.name);
-                return Err(
-                    Error::user("format.avro.encode", message).hint("declare the column nullable, or filter such rows")
-                );
-            }
-        }
+        check_nulls(&self.columns, batch.rows.columns())?;
         let prefix = self.prefix()?.to_vec();
         let rows = RecordBatch::try_new(Arc::clone(&self.carrier), batch.rows.columns().to_vec())?;
         self.encoder.encode(&rows).map_err(|e| {
