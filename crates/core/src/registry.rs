@@ -1,9 +1,10 @@
 //! Where connectors make themselves known: the only way from an option string to code.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use crate::config::Configuration;
+use crate::config::{Configuration, REDACTED, is_secret};
 use crate::error::{Error, Result};
 use crate::function::Function;
 use crate::lookup::LookupSource;
@@ -12,7 +13,7 @@ use crate::source::Source;
 use crate::types::{Column, DataType};
 
 /// A table as the catalog knows it, reduced to what a connector needs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct TableSpec {
     /// Full name, for messages.
     pub name: String,
@@ -26,6 +27,23 @@ pub struct TableSpec {
     pub partition_keys: Vec<usize>,
     /// For sinks: what the query produces after adaptation.
     pub input_mode: ChangelogMode,
+}
+
+impl fmt::Debug for TableSpec {
+    /// Without what is secret among the options.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            |(k, v): (&String, &String)| (k.clone(), if is_secret(k) { REDACTED.to_owned() } else { v.clone() });
+        let options: BTreeMap<String, String> = self.options.iter().map(shown).collect();
+        f.debug_struct("TableSpec")
+            .field("name", &self.name)
+            .field("columns", &self.columns)
+            .field("options", &options)
+            .field("primary_key", &self.primary_key)
+            .field("partition_keys", &self.partition_keys)
+            .field("input_mode", &self.input_mode)
+            .finish()
+    }
 }
 
 /// One option of a connector or format: the table from which checks, messages and docs come.
