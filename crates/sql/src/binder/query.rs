@@ -17,7 +17,7 @@ use super::hints::Hints;
 use super::scope::Scope;
 use crate::catalog::{Catalog, Home, View};
 use crate::diag::{At, place, position, unsupported};
-use crate::planner::rel::{Rel, RelColumn, RelNode};
+use crate::planner::rel::{HintedTtl, Rel, RelColumn, RelNode};
 
 /// Queries and views may nest so deep.
 const DEPTH_MAX: usize = 40;
@@ -188,7 +188,7 @@ impl<'a> QueryBinder<'a> {
             inputs.push(self.set_expr(part)?);
             if !all {
                 let merged = union_all(std::mem::take(&mut inputs), position(part.span()))?;
-                inputs = vec![distinct(merged)?];
+                inputs = vec![distinct(merged, HintedTtl::default())?];
                 continue;
             }
             let (head, last) = (&inputs[0], &inputs[inputs.len() - 1]);
@@ -300,14 +300,17 @@ pub(crate) fn cast_columns(rel: Rel, to: &[RelColumn]) -> Result<Rel> {
     Ok(rel.project(exprs, &names))
 }
 
-/// DISTINCT: a group by all columns.
-pub(super) fn distinct(rel: Rel) -> Result<Rel> {
+/// DISTINCT: a group by all columns, which are forgotten after a time if a hint says so.
+pub(super) fn distinct(rel: Rel, hinted: HintedTtl) -> Result<Rel> {
     let names: Vec<String> = rel.columns.iter().map(|c| c.name.clone()).collect();
     let inputs = rel.columns.clone();
     let group = rel.identity();
     let keys = GroupBy::plain(group.clone());
     let collector = Collector { base: rel.columns.len(), grouped: true, group: keys, ..Collector::default() };
-    let aggregated = aggregate(rel, collector)?;
+    let mut aggregated = aggregate(rel, collector)?;
+    if let RelNode::Aggregate { ttl, .. } = &mut aggregated.rel.node {
+        *ttl = hinted;
+    }
     let exprs = group.iter().map(|e| aggregated.rewrite(e, &inputs, None)).collect::<Result<Vec<_>>>()?;
     Ok(aggregated.rel.project(exprs, &names))
 }

@@ -143,7 +143,7 @@ impl QueryBinder<'_> {
                     Error::user("sql.order-by", "with SELECT DISTINCT, ORDER BY takes columns of the result only");
                 Err(place(error, order.first().and_then(|o| span_position(&o.expr))))
             }
-            Some(Distinct::Distinct) => Ok(Sorted { rel: distinct(sorted.rel)?, ..sorted }),
+            Some(Distinct::Distinct) => Ok(Sorted { rel: distinct(sorted.rel, scope.ttl)?, ..sorted }),
         }
     }
 

@@ -16,7 +16,7 @@ use super::select::Source;
 use crate::diag::{At, place, unsupported};
 use crate::planner::joins::attributes;
 use crate::planner::keys::upsert_keys;
-use crate::planner::rel::{Rel, RelColumn, RelNode, SideTtl, and_all, conjuncts, used_columns};
+use crate::planner::rel::{HintedTtl, Rel, RelColumn, RelNode, SideTtl, and_all, conjuncts, used_columns};
 
 /// What a subquery is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -294,7 +294,7 @@ impl QueryBinder<'_> {
         let mark = exprs.len();
         exprs.push(Expr::boolean(true));
         let names: Vec<String> = (0..exprs.len()).map(|i| format!("$mark{i}")).collect();
-        let rel = distinct(sub.rel.project(exprs, &names))?;
+        let rel = distinct(sub.rel.project(exprs, &names), HintedTtl::default())?;
         let equal = |(i, o): (usize, Expr)| bind_call("=", vec![Expr::column(i, rel.columns[i].data_type.clone()), o]);
         let on = outer.into_iter().enumerate().map(equal).collect::<Result<_>>()?;
         let sub = Subquery { rel, on, values: vec![mark], counts: false };
@@ -323,7 +323,7 @@ fn several_rows(at: Option<Position>) -> Error {
 
 /// One row if the relation has any.
 fn any_row(rel: Rel) -> Result<Rel> {
-    distinct(rel.project(vec![Expr::boolean(true)], &["$any".to_owned()]))
+    distinct(rel.project(vec![Expr::boolean(true)], &["$any".to_owned()]), HintedTtl::default())
 }
 
 /// The condition of a join with a subquery, over outer columns followed by its own.
