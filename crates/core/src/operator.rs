@@ -41,6 +41,10 @@ pub enum OperatorEvent {
     /// The combined watermark of all inputs rose to this. It is forwarded after the call is done, unless
     /// [`OperatorProperties::forwards_watermarks`] is false.
     Watermark(EventTime),
+    /// All inputs went idle ([`crate::element::Signal::Idle`]): whoever reads from here is not to wait for a watermark.
+    Idle,
+    /// An input came back from idleness.
+    Active,
     /// Processing time reached what [`Outbox::wake_at`] asked for, or an [`OperatorWaker`] was used. Carries the time now, in
     /// milliseconds.
     ProcessingTime(i64),
@@ -64,13 +68,15 @@ pub enum Notification {
 /// What the runtime must know of an operator; returned by [`Operator::open`].
 #[derive(Clone, Copy, Debug)]
 pub struct OperatorProperties {
-    /// Watermarks and idleness of the inputs are passed on by the runtime.
+    /// Watermarks of the inputs are passed on by the runtime.
     pub forwards_watermarks: bool,
+    /// Idleness of the inputs is passed on by the runtime; the operator hears of it otherwise ([`OperatorEvent::Idle`]).
+    pub forwards_idleness: bool,
 }
 
 impl Default for OperatorProperties {
     fn default() -> Self {
-        OperatorProperties { forwards_watermarks: true }
+        OperatorProperties { forwards_watermarks: true, forwards_idleness: true }
     }
 }
 

@@ -297,7 +297,9 @@ impl<F: KeyedProcessFunction> Operator for ProcessOperator<F> {
                 self.fire(ctx)
             }
             OperatorEvent::BeforeBarrier(_) => self.watermark.store(ctx).map(|()| Progress::Done),
-            OperatorEvent::EndOfInput(_) | OperatorEvent::EndOfData => Ok(Progress::Done),
+            OperatorEvent::Idle | OperatorEvent::Active | OperatorEvent::EndOfInput(_) | OperatorEvent::EndOfData => {
+                Ok(Progress::Done)
+            }
         }
     }
 

@@ -142,7 +142,7 @@ struct ToTable(Option<Box<dyn SourceTransform>>, bool);
 
 impl Operator for ToTable {
     fn open(&mut self, _: &mut OperatorContext) -> Result<OperatorProperties> {
-        Ok(OperatorProperties { forwards_watermarks: !self.1 })
+        Ok(OperatorProperties { forwards_watermarks: !self.1, forwards_idleness: !self.1 })
     }
     fn process(&mut self, _: usize, mut batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         batch.times = None;

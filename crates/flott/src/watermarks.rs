@@ -100,7 +100,7 @@ struct WatermarkOperator<T>(Timed<T>);
 
 impl<T: Record> Operator for WatermarkOperator<T> {
     fn open(&mut self, _: &mut OperatorContext) -> Result<OperatorProperties> {
-        Ok(OperatorProperties { forwards_watermarks: false })
+        Ok(OperatorProperties { forwards_watermarks: false, forwards_idleness: false })
     }
     fn process(&mut self, _: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
         let (rows, watermark) = self.0.apply(&batch)?;

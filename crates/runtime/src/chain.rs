@@ -285,12 +285,12 @@ impl Chain {
                 link.ctx.watermark = t;
                 (OperatorEvent::Watermark(t), if forwards { After::Forward(signal) } else { After::Nothing })
             }
-            Signal::Idle | Signal::Active => {
-                if forwards {
-                    link.emit(signal);
-                }
+            Signal::Idle | Signal::Active if link.properties.forwards_idleness => {
+                link.emit(signal);
                 return Ok(ChainEvent::Worked);
             }
+            Signal::Idle => (OperatorEvent::Idle, After::Nothing),
+            Signal::Active => (OperatorEvent::Active, After::Nothing),
             Signal::LatencyMarker { .. } => {
                 link.emit(signal);
                 return Ok(ChainEvent::Worked);

@@ -172,7 +172,10 @@ impl SinkOperator {
             }
             OperatorEvent::EndOfData => self.ended = true,
             OperatorEvent::Watermark(at) => self.writer()?.on_watermark(at.0),
-            OperatorEvent::ProcessingTime(_) | OperatorEvent::EndOfInput(_) => {}
+            OperatorEvent::Idle
+            | OperatorEvent::Active
+            | OperatorEvent::ProcessingTime(_)
+            | OperatorEvent::EndOfInput(_) => {}
         }
         Ok(Progress::Done)
     }

@@ -372,7 +372,7 @@ impl Operator for IntervalJoin {
         }
         self.tracker.open(ctx)?;
         self.wake(ctx);
-        Ok(OperatorProperties { forwards_watermarks: self.processing_time })
+        Ok(OperatorProperties { forwards_watermarks: self.processing_time, ..OperatorProperties::default() })
     }
 
     fn process(&mut self, port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {

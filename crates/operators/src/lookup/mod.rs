@@ -25,7 +25,6 @@ use flott_core::operator::{Operator, OperatorContext, OperatorEvent, OperatorPro
 use flott_core::sink::ChangelogMode;
 use flott_core::snapshot::Redistribution;
 use flott_core::state::KeyBatch;
-use flott_core::time::EventTime;
 use flott_core::types::{Column, arrow_schema};
 use flott_expr::{CompiledCalc, EvalContext};
 use flott_plan::{JoinKind, JoinSpec, LookupJoinSpec};
@@ -72,7 +71,7 @@ pub(crate) struct LookupJoin {
 #[allow(clippy::large_enum_variant, reason = "sixteen of them at most")]
 enum Waiting {
     Rows(Probe),
-    Watermark(EventTime),
+    Signal(Signal),
 }
 
 /// A batch whose keys are being answered.
@@ -211,7 +210,7 @@ impl LookupJoin {
                 return Ok(Progress::Blocked);
             }
             match self.waiting.pop_front() {
-                Some(Waiting::Watermark(time)) => ctx.out.emit_signal(Signal::Watermark(time)),
+                Some(Waiting::Signal(signal)) => ctx.out.emit_signal(signal),
                 Some(Waiting::Rows(mut probe)) if probe.unanswered == 0 => {
                     let eval = EvalContext::of(ctx, self.zone);
                     self.join(&mut probe, &eval)?;
@@ -279,7 +278,7 @@ impl LookupJoin {
         }
         let rows = self.waiting.iter().filter_map(|w| match w {
             Waiting::Rows(p) => Some(encode_batch(&p.batch.slice(p.next_row, p.batch.num_rows() - p.next_row))),
-            Waiting::Watermark(_) => None,
+            Waiting::Signal(_) => None,
         });
         let items = rows.collect::<Result<_>>()?;
         ctx.operator_state.set(STATE, Redistribution::Split, items);
@@ -318,7 +317,7 @@ impl Operator for LookupJoin {
             // Rows that need no answer leave at once.
             ctx.out.waker().wake();
         }
-        Ok(OperatorProperties { forwards_watermarks: false })
+        Ok(OperatorProperties { forwards_watermarks: false, forwards_idleness: false })
     }
 
     fn process(&mut self, _port: usize, batch: ChangeBatch, ctx: &mut OperatorContext) -> Result<Progress> {
@@ -328,12 +327,20 @@ impl Operator for LookupJoin {
 
     fn on_event(&mut self, event: OperatorEvent, ctx: &mut OperatorContext) -> Result<Progress> {
         match event {
+            // What is said stays behind the rows that came before it.
             OperatorEvent::Watermark(time) => {
-                // Watermarks stay behind the rows that came before them.
                 match self.waiting.back_mut() {
-                    Some(Waiting::Watermark(last)) => *last = time,
-                    _ => self.waiting.push_back(Waiting::Watermark(time)),
+                    Some(Waiting::Signal(Signal::Watermark(last))) => *last = time,
+                    _ => self.waiting.push_back(Waiting::Signal(Signal::Watermark(time))),
                 }
+                self.run(ctx)
+            }
+            OperatorEvent::Idle => {
+                self.waiting.push_back(Waiting::Signal(Signal::Idle));
+                self.run(ctx)
+            }
+            OperatorEvent::Active => {
+                self.waiting.push_back(Waiting::Signal(Signal::Active));
                 self.run(ctx)
             }
             OperatorEvent::ProcessingTime(_) => self.run(ctx),

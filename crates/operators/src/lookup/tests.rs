@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{RecordBatch, UInt32Array};
 use flott_core::ErrorKind;
+use flott_core::element::Signal;
 use flott_core::error::{Error, Result};
 use flott_core::lookup::{Lookup, LookupCache, LookupContext, LookupOptions, LookupRows, LookupSource};
 use flott_core::operator::Operator;
@@ -195,17 +196,20 @@ fn lines(harness: &mut OperatorHarness) -> Vec<String> {
 }
 
 #[test]
-fn watermarks_stay_behind_their_rows_and_barriers_do_not_wait() {
+fn watermarks_and_idleness_stay_behind_their_rows_and_barriers_do_not_wait() {
     let slow = Table { delay: Duration::from_millis(100), ..Table::new(LookupOptions::default()) };
     let (table, spec) = (Arc::new(slow), spec(JoinKind::Inner, ChangelogMode::Append));
     let mut first = open(&spec, &table, &[]);
     first.batch(0, rows(&input(), &["[1, 10]", "[3, 30]"])).expect("taken");
     first.watermark(7).expect("taken");
+    first.signal(Signal::Idle).expect("taken");
     let state = first.checkpoint().expect("a barrier passes what is under way");
     assert!(lines(&mut first).is_empty(), "nothing is answered yet");
     assert_eq!(state.operator_state.iter().map(|e| e.items.len()).sum::<usize>(), 1);
     first.wait().expect("answered");
-    assert_eq!(lines(&mut first), ["+I[1, 10, one]", "+I[3, 30, three]", "watermark 7"]);
+    assert_eq!(lines(&mut first), ["+I[1, 10, one]", "+I[3, 30, three]", "watermark 7", "idle"]);
+    first.signal(Signal::Active).expect("taken");
+    assert_eq!(lines(&mut first), ["active"]);
     assert!(first.checkpoint().expect("passes").operator_state.iter().all(|e| e.items.is_empty()));
     let mut second = open(&spec, &table, &[state]);
     second.wait().expect("answered");

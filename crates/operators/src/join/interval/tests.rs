@@ -99,10 +99,14 @@ fn the_watermark_stays_behind_what_may_still_come() {
         .input(0, [rows(&left, &[&at(1, 10)])])
         .input(1, [])
         .watermark(20_000)
+        .idle()
+        .active()
         .end()
         .expect(&[
             &format!("+I[{}, NULL, NULL, NULL]", cells(Some(1), 1, 10)),
             "watermark 15000",
+            "idle",
+            "active",
             "watermark 9223372036854775807",
         ]);
 }
