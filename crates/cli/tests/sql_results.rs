@@ -322,6 +322,7 @@ flink_files!(
     grouping_sets,
     hints,
     interval_joins,
+    intervals,
     joins,
     match_recognize,
     nexmark_cep,

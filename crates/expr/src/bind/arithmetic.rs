@@ -70,14 +70,10 @@ pub(super) fn is_interval(kind: &TypeKind) -> bool {
 fn temporal_result(operator: &str, a: &TypeKind, b: &TypeKind) -> Option<TypeKind> {
     use TypeKind::*;
     let point = |k: &TypeKind| k.is_timestamp() || matches!(k, Date | Time(_));
-    let moved = |k: &TypeKind| match k {
-        Timestamp(p) => Timestamp((*p).max(3)),
-        TimestampLtz(p) => TimestampLtz((*p).max(3)),
-        other => other.clone(),
-    };
     match operator {
-        "+" | "-" if point(a) && is_interval(b) => Some(moved(a)),
-        "+" if is_interval(a) && point(b) => Some(moved(b)),
+        // As in Flink also where the type has no room for the interval's fractions.
+        "+" | "-" if point(a) && is_interval(b) => Some(a.clone()),
+        "+" if is_interval(a) && point(b) => Some(b.clone()),
         "+" | "-" if is_interval(a) && a == b => Some(a.clone()),
         "-" if point(a) && point(b) && common_kind(a, b).is_some() => Some(IntervalDayTime),
         "*" | "/" if is_interval(a) && b.is_integer() => Some(a.clone()),

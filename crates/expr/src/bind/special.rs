@@ -292,12 +292,13 @@ fn timestamp_add(args: &[Expr], unit: &Expr, n: &Expr, t: &Expr) -> Result<Expr>
         return Err(mismatch("TIMESTAMPADD", args, expected("TIMESTAMPADD")));
     }
     let t = temporal("TIMESTAMPADD", args, t)?;
-    let small = matches!(&unit.kind, ExprKind::Literal(Literal::String(s))
-        if matches!(s.as_str(), "HOUR" | "MINUTE" | "SECOND" | "MILLISECOND"));
+    let is_unit =
+        |units: &[&str]| matches!(&unit.kind, ExprKind::Literal(Literal::String(s)) if units.contains(&s.as_str()));
+    let least = if is_unit(&["MILLISECOND"]) { 3 } else { 0 };
     let kind = match t.data_type.kind {
-        TypeKind::Date if small => TypeKind::Timestamp(6),
-        TypeKind::Timestamp(p) => TypeKind::Timestamp(p.max(3)),
-        TypeKind::TimestampLtz(p) => TypeKind::TimestampLtz(p.max(3)),
+        TypeKind::Date if is_unit(&["HOUR", "MINUTE", "SECOND", "MILLISECOND"]) => TypeKind::Timestamp(6),
+        TypeKind::Timestamp(p) => TypeKind::Timestamp(p.max(least)),
+        TypeKind::TimestampLtz(p) => TypeKind::TimestampLtz(p.max(least)),
         ref other => other.clone(),
     };
     let nullable = any_nullable(args);
