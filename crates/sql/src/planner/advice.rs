@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use flott_core::sink::ChangelogMode;
 use flott_expr::is_deterministic;
 use flott_plan::spec::OperatorSpec;
-use flott_plan::{Expr, ExprKind};
+use flott_plan::{Expr, ExprKind, OverOrder};
 
 use super::physical::{Phys, PhysKind};
 use crate::catalog::{ColumnSource, Table};
@@ -13,6 +14,8 @@ use crate::catalog::{ColumnSource, Table};
 /// How the time for which state is kept is set.
 const TTL: &str =
     "SET 'table.exec.state.ttl' = '1 d' (or another time after which what was not touched may be forgotten)";
+
+const BY_WINDOW: &str = "PARTITION BY window_start, window_end, …";
 
 /// What is to be said of the state of an operator whose inputs end, or do not.
 pub(crate) fn state(phys: &Phys, spec: &OperatorSpec, ends: &[bool]) -> Option<String> {
@@ -27,7 +30,8 @@ pub(crate) fn state(phys: &Phys, spec: &OperatorSpec, ends: &[bool]) -> Option<S
             }
             let what = if aggregates.is_empty() { "every row it has let pass" } else { "the state of every group" };
             let what = if group.is_empty() { "every distinct value" } else { what };
-            (what.to_owned(), format!("{TTL}, or aggregate in windows, as in FROM TABLE(TUMBLE(…)), whose state ends with them"))
+            let windows = "aggregate in windows, as in FROM TABLE(TUMBLE(…)), whose state ends with them";
+            (what.to_owned(), format!("{TTL}, or {windows}"))
         }
         OperatorSpec::Join(join) => {
             let grows = |i: usize, ttl: Option<i64>| !ends.get(i).copied().unwrap_or(true) && ttl.is_none();
@@ -47,16 +51,31 @@ pub(crate) fn state(phys: &Phys, spec: &OperatorSpec, ends: &[bool]) -> Option<S
             };
             (format!("every row of {sides}"), join_remedy())
         }
-        OperatorSpec::TopN { partition, limit, ttl_ms: None, input_mode, .. } if !partition.is_empty() => {
+        OperatorSpec::TopN { partition, limit, ttl_ms: None, input_mode, .. } => {
             let rows = match input_mode {
-                flott_core::sink::ChangelogMode::Append => format!("{limit} row{} of every partition", if *limit == 1 { "" } else { "s" }),
+                // One list that does not grow.
+                ChangelogMode::Append if partition.is_empty() => return None,
+                ChangelogMode::Append if *limit == 1 => "1 row of every partition".to_owned(),
+                ChangelogMode::Append => format!("{limit} rows of every partition"),
                 _ => "every row of its input".to_owned(),
             };
-            (rows, format!("{TTL}, or rank within windows: PARTITION BY window_start, window_end, …"))
+            (rows, format!("{TTL}, or rank within windows: {BY_WINDOW}"))
         }
-        OperatorSpec::Deduplicate { ttl_ms: None, .. } => ("every key".to_owned(), format!("{TTL}, or deduplicate within windows: PARTITION BY window_start, window_end, …")),
-        OperatorSpec::OverAggregate(over) if over.ttl_ms.is_none() && over.frame.preceding.is_none() && !over.partition.is_empty() => {
-            ("the state of every partition".to_owned(), format!("{TTL}, or bound the frame: RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW"))
+        OperatorSpec::ChangelogNormalize { ttl_ms: None, .. } => (
+            "the last row of every key".to_owned(),
+            format!("{TTL}, or read a changelog that brings the old row of an update along, as debezium-json does"),
+        ),
+        OperatorSpec::Deduplicate { ttl_ms: None, .. } => {
+            ("every key".to_owned(), format!("{TTL}, or deduplicate within windows: {BY_WINDOW}"))
+        }
+        OperatorSpec::OverAggregate(over) if over.ttl_ms.is_none() && matches!(over.order, OverOrder::Column(_)) => {
+            ("every row of its input".to_owned(), format!("{TTL}, or order by a time attribute"))
+        }
+        OperatorSpec::OverAggregate(over)
+            if over.ttl_ms.is_none() && over.frame.preceding.is_none() && !over.partition.is_empty() =>
+        {
+            let bound = "RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW";
+            ("the state of every partition".to_owned(), format!("{TTL}, or bound the frame: {bound}"))
         }
         OperatorSpec::SinkUpsertMaterialize { ttl_ms: None, .. } => (
             "every row of the result (the sink's primary key is not the key of the query)".to_owned(),
