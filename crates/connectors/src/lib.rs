@@ -60,8 +60,9 @@ pub fn options_markdown() -> String {
         Some((format!("Connector `{name}`"), factory.options()))
     });
     let formats = formats::TABLES.iter().map(|(name, options)| (format!("Format `{name}`"), *options));
+    let of_files = formats::FILE_TABLES.iter().map(|(name, options)| (format!("Format `{name}` of files"), *options));
     let mut out = String::from("# Options of connectors and formats\n");
-    for (title, options) in connectors.chain(formats).filter(|(_, options)| !options.is_empty()) {
+    for (title, options) in connectors.chain(formats).chain(of_files).filter(|(_, options)| !options.is_empty()) {
         write!(out, "\n## {title}\n\n| option | type | default | meaning |\n|---|---|---|---|\n")
             .expect("strings accept text");
         for o in options {

@@ -222,6 +222,52 @@ fn damaged_files_are_named() {
 }
 
 #[test]
+fn a_file_that_has_lost_rows_since_the_checkpoint_is_named() {
+    for name in ["parquet", "avro"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let t = spec(&COLUMNS, dir.path(), name, &[]);
+        write(&t, &[numbered(0, 9_000)]).expect("written");
+        let reader = |splits| -> Result<_> {
+            let clock = flott_core::time::ManualClock::at(0);
+            let mut reader = source(&t)?.reader(crate::contract::reader_context(clock, 0, 1))?;
+            reader.assign(splits)?;
+            Ok(reader)
+        };
+        let splits = source(&t).and_then(|s| s.enumerator()?.discover(1)).expect("splits");
+        let mut first = reader(splits).expect("a reader");
+        first.poll().expect("rows");
+        let position = first.snapshot().expect("a position");
+        let file = files(dir.path()).remove(0);
+        let other = tempfile::tempdir().expect("a directory");
+        write(&spec(&COLUMNS, other.path(), name, &[]), &[numbered(0, 10)]).expect("written");
+        fs::copy(&files(other.path())[0], &file).expect("written over");
+        let read = || -> Result<()> {
+            let mut reader = reader(position.clone())?;
+            while !matches!(reader.poll()?, flott_core::source::ReaderEvent::Drained) {}
+            Ok(())
+        };
+        let error = refused(read());
+        assert_eq!(error.code(), "filesystem.changed", "{name}: {error}");
+    }
+}
+
+#[test]
+fn files_that_are_not_whole_yet_wait_in_a_watched_directory() {
+    for name in ["parquet", "avro"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        write(&spec(&COLUMNS, dir.path(), name, &[]), &[numbered(0, 100)]).expect("written");
+        let file = files(dir.path()).remove(0);
+        let whole = fs::read(&file).expect("a file");
+        fs::write(&file, &whole[..whole.len() / 2]).expect("written");
+        let t = spec(&COLUMNS, dir.path(), name, &[("source.monitor-interval", "1 s")]);
+        let mut enumerator = source(&t).and_then(|s| s.enumerator()).expect("an enumerator");
+        assert!(enumerator.discover(1).expect("nothing yet").is_empty(), "{name}");
+        fs::write(&file, &whole).expect("written");
+        assert_eq!(enumerator.discover(1).expect("the file").len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn a_value_a_line_as_it_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let t = spec(&[("line", T::STRING)], dir.path(), "raw", &[]);

@@ -12,7 +12,7 @@ use regex::Regex;
 
 use super::input::{Input, Layout};
 use super::split::{FileSplit, list_files, parts, parts_of_pieces};
-use crate::formats::bulk::{BulkFormat, BulkReader, Part};
+use crate::formats::bulk::{BulkFormat, BulkReader, Part, Step};
 use crate::formats::{Block, Decoder, Format, RECORD_BYTES_MAX};
 use crate::pace::Pace;
 
@@ -87,8 +87,15 @@ impl SplitEnumerator for FileEnumerator {
             // The changes of a key are in the order of the file.
             let whole = self.table.format.changelog_mode() != ChangelogMode::Append;
             let split_bytes = if whole { u64::MAX } else { self.table.split_bytes };
-            let parts = match self.table.format.bulk() {
-                Some(bulk) => parts_of_pieces(&path, &bulk.pieces(&path)?, split_bytes),
+            let parts = match self.table.format.bulk().map(|bulk| bulk.pieces(&path)) {
+                Some(Ok(pieces)) => parts_of_pieces(&path, &pieces, split_bytes),
+                // It was removed between listing and looking.
+                Some(Err(_)) if !path.exists() => continue,
+                Some(Err(e)) if self.table.monitor_ms.is_some() => {
+                    tracing::warn!("{e}; it is tried again at the next look");
+                    continue;
+                }
+                Some(Err(e)) => return Err(e),
                 None => parts(&path, bytes, self.table.format.quote(), split_bytes)?,
             };
             splits.extend(parts.iter().map(FileSplit::encode));
@@ -249,18 +256,21 @@ impl SplitReader for BulkFileReader {
             },
         };
         let Some(open) = &mut self.current else { return Ok(ReaderEvent::Drained) };
-        let columns = open.reader.next(rows_max)?;
-        let rows = columns.as_ref().and_then(|c| c.first()).map_or(0, |c| c.len());
+        let step = open.reader.next(rows_max)?;
         if let Some(pace) = &self.table.pace {
-            pace.give_back(rows_max - rows);
+            pace.give_back(rows_max - if let Step::Rows(_, rows) = &step { *rows } else { 0 });
         }
-        let Some(columns) = columns else {
-            let split = open.id.clone();
-            self.current = None;
-            return Ok(ReaderEvent::SplitFinished { split });
+        let (columns, rows) = match step {
+            Step::Rows(columns, rows) => (columns, rows),
+            Step::Again => return Ok(ReaderEvent::Wait { until_ms: self.context.clock.now_ms() }),
+            Step::End => {
+                let split = open.id.clone();
+                self.current = None;
+                return Ok(ReaderEvent::SplitFinished { split });
+            }
         };
         open.split.offset += rows as u64;
-        let bytes: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
+        let bytes: usize = columns.iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         self.context.metrics.bytes.add(bytes as u64);
         let batch = self.table.layout.complete(&open.split.path, columns, rows)?;
         Ok(ReaderEvent::Rows { split: open.id.clone(), batch: ChangeBatch::append(batch) })

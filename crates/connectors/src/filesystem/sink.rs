@@ -25,6 +25,8 @@ use crate::formats::{Encoder, Format};
 const BUFFER_BYTES: usize = 256 << 10;
 /// Part files open at once; beyond that all of them end and new ones begin.
 const OPEN_MAX: usize = 256;
+/// Bytes that a subtask's part files may hold in memory before the largest are written out.
+const HELD_BYTES_MAX: u64 = 128 << 20;
 
 /// Options of the sink, read.
 #[derive(Clone, Debug)]
@@ -104,6 +106,7 @@ impl Sink for FileSink {
             written,
             context,
             parts: HashMap::new(),
+            held: 0,
             closed: Vec::new(),
             open,
             counter: 0,
@@ -215,6 +218,8 @@ struct FileWriter {
     written: Vec<usize>,
     /// Open part files by partition directory, relative to the table's.
     parts: HashMap<String, Part>,
+    /// Bytes that these hold in memory, of formats that write in pieces.
+    held: u64,
     /// Ended since the last barrier.
     closed: Vec<Pending>,
     /// Partitions whose success files are to come.
@@ -257,7 +262,9 @@ impl FileWriter {
         let before = part.buffer.len();
         match (&mut part.output, &mut self.encoder) {
             (Output::Bulk(writer), _) => {
+                let held = writer.held_bytes();
                 writer.write(rows)?;
+                self.held = (self.held + writer.held_bytes()).saturating_sub(held);
                 self.context.metrics.bytes.add(writer.bytes().saturating_sub(part.bytes));
                 part.bytes = writer.bytes();
             }
@@ -274,14 +281,36 @@ impl FileWriter {
         if part.bytes + part.buffer.len() as u64 >= self.options.file_bytes_max
             && let Some(part) = self.parts.remove(partition)
         {
-            self.closed.push(self.end(part)?);
+            self.end(part)?;
+        }
+        if self.held > HELD_BYTES_MAX { self.release() } else { Ok(()) }
+    }
+
+    /// Writes out the parts that hold most, until half of what they may hold together is left.
+    fn release(&mut self) -> Result<()> {
+        let mut writers: Vec<(u64, &mut Box<dyn BulkWriter>)> = Vec::new();
+        for part in self.parts.values_mut() {
+            if let Output::Bulk(writer) = &mut part.output {
+                writers.push((writer.held_bytes(), writer));
+            }
+        }
+        writers.sort_unstable_by_key(|(held, _)| std::cmp::Reverse(*held));
+        for (held, writer) in writers {
+            if self.held <= HELD_BYTES_MAX / 2 {
+                break;
+            }
+            writer.release()?;
+            self.held = (self.held + writer.held_bytes()).saturating_sub(held);
         }
         Ok(())
     }
 
     /// Makes a part durable under its pending name.
-    fn end(&self, mut part: Part) -> Result<Pending> {
+    fn end(&mut self, mut part: Part) -> Result<()> {
         part.flush()?;
+        if let Output::Bulk(writer) = &part.output {
+            self.held = self.held.saturating_sub(writer.held_bytes());
+        }
         let fail = |e: std::io::Error| {
             Error::retry("filesystem.write", format!("cannot complete '{}': {e}", part.hidden.display()))
         };
@@ -294,7 +323,8 @@ impl FileWriter {
         let length = file.metadata().map_err(fail)?.len();
         let pending = part.directory.join(naming::hidden_name(&self.context, &part.final_name, PENDING));
         fs::rename(&part.hidden, &pending).map_err(fail)?;
-        Ok(Pending { pending, visible: part.directory.join(&part.final_name), length })
+        self.closed.push(Pending { pending, visible: part.directory.join(&part.final_name), length });
+        Ok(())
     }
 
     fn close_if(&mut self, ends: impl Fn(&Part) -> bool) -> Result<()> {
@@ -302,7 +332,7 @@ impl FileWriter {
         keys.sort();
         for key in keys {
             if let Some(part) = self.parts.remove(&key) {
-                self.closed.push(self.end(part)?);
+                self.end(part)?;
             }
         }
         Ok(())

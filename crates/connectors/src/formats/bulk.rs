@@ -25,14 +25,32 @@ pub trait BulkWriter: Send {
     fn write(&mut self, rows: &RecordBatch) -> Result<()>;
     /// About how long the file is.
     fn bytes(&self) -> u64;
+    /// Bytes that lie in memory until they are written.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+    /// Writes what lies in memory.
+    fn release(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Completes the file, which is not synchronised yet.
     fn finish(self: Box<Self>) -> Result<File>;
 }
 
+/// What a reader has.
+pub enum Step {
+    /// Columns, and how many rows they have.
+    Rows(Vec<ArrayRef>, usize),
+    /// Nothing yet: rows that were read before were read over.
+    Again,
+    /// The part has ended.
+    End,
+}
+
 /// Reads a part of a file.
 pub trait BulkReader: Send {
-    /// The next rows, at most so many; `None`: the part has ended.
-    fn next(&mut self, rows_max: usize) -> Result<Option<Vec<ArrayRef>>>;
+    /// The next rows, at most so many. Decodes one batch at most.
+    fn next(&mut self, rows_max: usize) -> Result<Step>;
 }
 
 /// The part of a file that a reader reads.
@@ -54,6 +72,8 @@ impl BulkFormat {
             BulkFormat::Parquet(_) => "parquet",
             #[cfg(feature = "avro")]
             BulkFormat::Avro(_) => "avro",
+            #[allow(unreachable_patterns, reason = "without these features there is no such format")]
+            _ => "none",
         }
     }
 
@@ -64,18 +84,21 @@ impl BulkFormat {
             BulkFormat::Parquet(_) => super::parquet::check(columns),
             #[cfg(feature = "avro")]
             BulkFormat::Avro(options) => super::container::check(options, columns),
+            #[allow(unreachable_patterns, reason = "without these features there is no such format")]
+            _ => Err(none()),
         }
     }
 
-    /// How many bytes each piece has that can be read by itself; none for formats that are read from their beginning.
+    /// How many bytes each piece has that can be read by itself; none for formats that are read from their beginning. Refuses a file
+    /// that is not whole.
     pub fn pieces(&self, path: &Path) -> Result<Vec<u64>> {
         match self {
             #[cfg(feature = "parquet")]
             BulkFormat::Parquet(_) => super::parquet::row_groups(path),
-            _ => {
-                let _ = path;
-                Ok(Vec::new())
-            }
+            #[cfg(feature = "avro")]
+            BulkFormat::Avro(_) => super::container::check_whole(path).map(|()| Vec::new()),
+            #[allow(unreachable_patterns, reason = "without these features there is no such format")]
+            _ => Err(none()),
         }
     }
 
@@ -86,6 +109,8 @@ impl BulkFormat {
             BulkFormat::Parquet(_) => super::parquet::reader(part, columns),
             #[cfg(feature = "avro")]
             BulkFormat::Avro(_) => super::container::reader(part, columns),
+            #[allow(unreachable_patterns, reason = "without these features there is no such format")]
+            _ => Err(none()),
         }
     }
 
@@ -96,8 +121,14 @@ impl BulkFormat {
             BulkFormat::Parquet(options) => super::parquet::writer(options, file, path, columns),
             #[cfg(feature = "avro")]
             BulkFormat::Avro(options) => super::container::writer(options, file, path, columns),
+            #[allow(unreachable_patterns, reason = "without these features there is no such format")]
+            _ => Err(none()),
         }
     }
+}
+
+fn none() -> Error {
+    Error::bug("a format of whole files in a build without any")
 }
 
 /// The error for a file that is not what its format says.
@@ -105,6 +136,12 @@ pub(super) fn damaged(path: &Path, format: &str, problem: impl std::fmt::Display
     let text = format!("the file '{}' cannot be read as {format}: {problem}", path.display());
     Error::user("format.bad-file", text)
         .hint("remove the file or write it anew; files whose names begin with '.' or '_' are not read")
+}
+
+/// The error for a file that is not the one a checkpoint speaks of.
+pub(super) fn changed(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::user("filesystem.changed", format!("the file '{}' has changed since the checkpoint: {what}", path.display()))
+        .hint("restore the file, or start without the checkpoint")
 }
 
 /// The error for a file that cannot be opened.

@@ -1,13 +1,14 @@
 //! The format `avro` of files: object container files, which carry their schema. Fields are found by name. Never reads single messages.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow_array::RecordBatch;
 use arrow_avro::compression::CompressionCodec;
-use arrow_avro::reader::{Reader as AvroReader, ReaderBuilder};
+use arrow_avro::reader::ReaderBuilder;
 use arrow_avro::writer::format::AvroOcfFormat;
 use arrow_avro::writer::{Writer as AvroWriter, WriterBuilder};
 use arrow_schema::SchemaRef;
@@ -16,7 +17,7 @@ use flott_core::registry::OptionSpec;
 use flott_core::types::{Column, arrow_schema};
 
 use super::bulk::{BulkReader, BulkWriter, Part, damaged, unopened, unwritten};
-use super::by_name;
+use super::by_name::{self, Batches};
 use super::message::avro::{self, AvroOptions};
 use crate::options::{TableOptions, option};
 
@@ -64,29 +65,32 @@ pub(super) fn check(options: &ContainerOptions, columns: &[Column]) -> Result<()
     avro::encoder(&options.avro, columns).map(drop)
 }
 
-struct Reader {
-    path: PathBuf,
-    columns: Vec<Column>,
-    batches: AvroReader<BufReader<File>>,
-    /// Rows that were read before.
-    skip: u64,
-    rest: Option<RecordBatch>,
-}
-
 /// A reader of a file.
 pub(super) fn reader(part: Part<'_>, columns: &[Column]) -> Result<Box<dyn BulkReader>> {
+    check_whole(part.path)?;
     let file = File::open(part.path).map_err(|e| unopened(part.path, &e))?;
-    if !is_whole(&file).map_err(|e| damaged(part.path, "avro", e))? {
-        return Err(damaged(part.path, "avro", "it does not end with a whole block: it was cut, or is being written"));
-    }
     let batches = ReaderBuilder::new().with_batch_size(4096).build(BufReader::with_capacity(256 << 10, file));
     let batches = batches.map_err(|e| damaged(part.path, "avro", e))?;
-    let (path, columns) = (part.path.to_path_buf(), columns.to_vec());
-    Ok(Box::new(Reader { path, columns, batches, skip: part.skip_rows, rest: None }))
+    let schema = batches.schema();
+    let place = |c: &Column| (c.clone(), by_name::place(schema.fields(), &c.name));
+    let columns = columns.iter().map(place).collect();
+    // Blocks are not numbered: what was read before a restore is read over.
+    let (path, skip) = (part.path.to_path_buf(), part.skip_rows);
+    Ok(Box::new(Batches { path, format: "avro", columns, batches, skip, rest: None }))
+}
+
+/// Refuses a file that is not whole: it was cut, or is still being written.
+pub(super) fn check_whole(path: &Path) -> Result<()> {
+    let file = File::open(path).map_err(|e| unopened(path, &e))?;
+    match is_whole(&file) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(damaged(path, "avro", "it does not end with a whole block: it was cut, or is being written")),
+        Err(e) => Err(damaged(path, "avro", e)),
+    }
 }
 
 /// Whether a file ends with the mark that stands behind its header and behind every block: `arrow-avro` ends quietly with what is left
-/// of a block. The header is `Obj`, 1, a map of bytes and the mark (Avro 1.11, *Object Container Files*). Leaves the file at its beginning.
+/// of a block. The header is `Obj`, 1, a map of bytes and the mark (Avro 1.11, *Object Container Files*).
 fn is_whole(file: &File) -> io::Result<bool> {
     let mut input = BufReader::new(file);
     let mut magic = [0; 4];
@@ -117,7 +121,6 @@ fn is_whole(file: &File) -> io::Result<bool> {
     input.read_exact(&mut mark)?;
     input.seek(SeekFrom::End(-16))?;
     input.read_exact(&mut end)?;
-    input.rewind()?;
     Ok(mark == end)
 }
 
@@ -139,36 +142,20 @@ fn invalid(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-impl BulkReader for Reader {
-    fn next(&mut self, rows_max: usize) -> Result<Option<Vec<ArrayRef>>> {
-        let mut batch = match self.rest.take() {
-            Some(rest) => rest,
-            None => match self.batches.next() {
-                None => return Ok(None),
-                Some(batch) => batch.map_err(|e| damaged(&self.path, "avro", e))?,
-            },
-        };
-        // Blocks are not numbered: what was read before a restore is read over.
-        while self.skip >= batch.num_rows() as u64 {
-            self.skip -= batch.num_rows() as u64;
-            batch = match self.batches.next() {
-                None => return Ok(None),
-                Some(batch) => batch.map_err(|e| damaged(&self.path, "avro", e))?,
-            };
-        }
-        let skip = usize::try_from(std::mem::take(&mut self.skip)).unwrap_or(usize::MAX);
-        let batch = batch.slice(skip, batch.num_rows() - skip);
-        let rows = batch.num_rows().min(rows_max);
-        if rows < batch.num_rows() {
-            self.rest = Some(batch.slice(rows, batch.num_rows() - rows));
-        }
-        let schema = batch.schema();
-        let of = |c: &Column| match by_name::place(schema.fields(), &c.name) {
-            None => Ok(new_null_array(&c.data_type.kind.to_arrow(), rows)),
-            Some(i) => by_name::column(&batch.column(i).slice(0, rows), &c.data_type.kind)
-                .map_err(|e| damaged(&self.path, "avro", format_args!("column `{}`: {e}", c.name))),
-        };
-        self.columns.iter().map(of).collect::<Result<Vec<_>>>().map(Some)
+/// Counts what goes into a file.
+struct Counted {
+    file: BufWriter<File>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -176,8 +163,8 @@ struct Writer {
     path: String,
     schema: SchemaRef,
     columns: Vec<Column>,
-    writer: AvroWriter<BufWriter<File>, AvroOcfFormat>,
-    bytes: u64,
+    writer: AvroWriter<Counted, AvroOcfFormat>,
+    bytes: Arc<AtomicU64>,
 }
 
 /// A writer of a file.
@@ -189,25 +176,25 @@ pub(super) fn writer(
 ) -> Result<Box<dyn BulkWriter>> {
     let path = path.display().to_string();
     let (schema, carrier) = (avro::carrier(&options.avro, columns)?, arrow_schema(columns));
+    let bytes = Arc::new(AtomicU64::new(0));
+    let counted = Counted { file: BufWriter::new(file), bytes: Arc::clone(&bytes) };
     let writer = WriterBuilder::new(schema).with_compression(options.codec);
-    let writer = writer.build::<_, AvroOcfFormat>(BufWriter::new(file)).map_err(|e| unwritten(&path, e))?;
-    Ok(Box::new(Writer { path, schema: carrier, columns: columns.to_vec(), writer, bytes: 0 }))
+    let writer = writer.build::<_, AvroOcfFormat>(counted).map_err(|e| unwritten(&path, e))?;
+    Ok(Box::new(Writer { path, schema: carrier, columns: columns.to_vec(), writer, bytes }))
 }
 
 impl BulkWriter for Writer {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         avro::check_nulls(&self.columns, rows)?;
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
-        self.bytes += rows.get_array_memory_size() as u64;
         self.writer.write(&rows).map_err(|e| unwritten(&self.path, e))
     }
-    /// Before compression: an upper bound.
     fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed)
     }
     fn finish(self: Box<Self>) -> Result<File> {
         let Writer { path, mut writer, .. } = *self;
         writer.finish().map_err(|e| unwritten(&path, e))?;
-        writer.into_inner().into_inner().map_err(|e| unwritten(&path, e.error()))
+        writer.into_inner().file.into_inner().map_err(|e| unwritten(&path, e.error()))
     }
 }

@@ -133,7 +133,7 @@ pub trait Encoder: Send {
     fn encode(&mut self, batch: &RecordBatch, out: &mut String) -> Result<()>;
 }
 
-/// The options of every format, for the documentation.
+/// The options of every format of messages, most of which are formats of files too.
 pub const TABLES: &[(&str, &[OptionSpec])] = &[
     ("csv", csv::OPTIONS),
     ("json", json::OPTIONS),
@@ -141,12 +141,18 @@ pub const TABLES: &[(&str, &[OptionSpec])] = &[
     ("debezium-json", message::dialect::DEBEZIUM_OPTIONS),
     ("canal-json", message::dialect::CANAL_OPTIONS),
     ("maxwell-json", message::dialect::MAXWELL_OPTIONS),
-    #[cfg(feature = "parquet")]
-    ("parquet", parquet::OPTIONS),
     #[cfg(feature = "avro")]
     ("avro", message::avro::OPTIONS),
     #[cfg(feature = "avro")]
     ("avro-confluent", message::avro::CONFLUENT_OPTIONS),
+];
+
+/// The options of formats that are other ones in files, or are of files only.
+pub const FILE_TABLES: &[(&str, &[OptionSpec])] = &[
+    #[cfg(feature = "parquet")]
+    ("parquet", parquet::OPTIONS),
+    #[cfg(feature = "avro")]
+    ("avro", container::OPTIONS),
 ];
 
 /// The option that names the format.

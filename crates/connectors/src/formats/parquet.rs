@@ -1,24 +1,22 @@
 //! The format `parquet` of files: by row groups, only the columns that are read, found by name. Never shifts a time by a zone.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use flott_core::registry::OptionSpec;
 use flott_core::types::{Column, TypeKind, arrow_schema};
 use flott_core::{Error, Result};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use super::bulk::{BulkReader, BulkWriter, Part, damaged, unopened, unwritten};
-use super::by_name;
+use super::bulk::{BulkReader, BulkWriter, Part, changed, damaged, unopened, unwritten};
+use super::by_name::{self, Batches};
 use crate::options::{TableOptions, option};
 
 /// Options of the format.
@@ -105,16 +103,6 @@ pub(super) fn row_groups(path: &Path) -> Result<Vec<u64>> {
     Ok(bytes.collect())
 }
 
-struct Reader {
-    path: PathBuf,
-    columns: Vec<Column>,
-    /// Where each column is among those that are read; none: the file lacks it.
-    places: Vec<Option<usize>>,
-    batches: ParquetRecordBatchReader,
-    /// What is left of the last batch.
-    rest: Option<RecordBatch>,
-}
-
 /// A reader of row groups.
 pub(super) fn reader(part: Part<'_>, columns: &[Column]) -> Result<Box<dyn BulkReader>> {
     let (file, metadata) = metadata(part.path)?;
@@ -123,13 +111,18 @@ pub(super) fn reader(part: Part<'_>, columns: &[Column]) -> Result<Box<dyn BulkR
     let mut read: Vec<usize> = found.iter().flatten().copied().collect();
     read.sort_unstable();
     read.dedup();
-    let groups = metadata.metadata().num_row_groups();
-    let (first, end) = (part.pieces.0, part.pieces.1.min(groups as u64));
-    if first > end || (part.pieces.1 != u64::MAX && part.pieces.1 > groups as u64) {
-        let text = format!("the file '{}' has changed: it has {groups} row groups now", part.path.display());
-        return Err(Error::user("filesystem.changed", text).hint("restore the file, or start without the checkpoint"));
+    let groups = metadata.metadata().row_groups();
+    let (first, end) = (part.pieces.0, part.pieces.1.min(groups.len() as u64));
+    if first > end || (part.pieces.1 != u64::MAX && part.pieces.1 > groups.len() as u64) {
+        return Err(changed(part.path, format_args!("it has {} row groups now", groups.len())));
     }
-    let places = found.iter().map(|f| f.and_then(|f| read.iter().position(|r| *r == f))).collect();
+    let rows: u64 = groups[first as usize..end as usize].iter().map(|g| g.num_rows().unsigned_abs()).sum();
+    if part.skip_rows > rows {
+        let what = format_args!("{} rows were read of a part that has {rows} now", part.skip_rows);
+        return Err(changed(part.path, what));
+    }
+    let places = found.iter().map(|f| f.and_then(|f| read.iter().position(|r| *r == f)));
+    let columns = columns.iter().cloned().zip(places).collect();
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
     let mask = ProjectionMask::roots(builder.parquet_schema(), read);
     let offset = usize::try_from(part.skip_rows).unwrap_or(usize::MAX);
@@ -140,29 +133,8 @@ pub(super) fn reader(part: Part<'_>, columns: &[Column]) -> Result<Box<dyn BulkR
         .with_offset(offset)
         .build()
         .map_err(|e| damaged(part.path, "parquet", e))?;
-    Ok(Box::new(Reader { path: part.path.to_path_buf(), columns: columns.to_vec(), places, batches, rest: None }))
-}
-
-impl BulkReader for Reader {
-    fn next(&mut self, rows_max: usize) -> Result<Option<Vec<ArrayRef>>> {
-        let batch = match self.rest.take() {
-            Some(rest) => rest,
-            None => match self.batches.next() {
-                None => return Ok(None),
-                Some(batch) => batch.map_err(|e| damaged(&self.path, "parquet", e))?,
-            },
-        };
-        let rows = batch.num_rows().min(rows_max);
-        if rows < batch.num_rows() {
-            self.rest = Some(batch.slice(rows, batch.num_rows() - rows));
-        }
-        let of = |(c, place): (&Column, &Option<usize>)| match place {
-            None => Ok(new_null_array(&c.data_type.kind.to_arrow(), rows)),
-            Some(i) => by_name::column(&batch.column(*i).slice(0, rows), &c.data_type.kind)
-                .map_err(|e| damaged(&self.path, "parquet", format_args!("column `{}`: {e}", c.name))),
-        };
-        self.columns.iter().zip(&self.places).map(of).collect::<Result<Vec<_>>>().map(Some)
-    }
+    let path = part.path.to_path_buf();
+    Ok(Box::new(Batches { path, format: "parquet", columns, batches, skip: 0, rest: None }))
 }
 
 struct Writer {
@@ -195,15 +167,18 @@ pub(super) fn writer(
 impl BulkWriter for Writer {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         let rows = RecordBatch::try_new(Arc::clone(&self.schema), rows.columns().to_vec())?;
-        let written = self.writer.write(&rows).and_then(|()| {
-            // What a row group holds lies in memory until it ends.
-            let held = self.writer.in_progress_size().max(self.writer.memory_size()) as u64;
-            if held >= self.block_bytes { self.writer.flush() } else { Ok(()) }
-        });
-        written.map_err(|e| unwritten(&self.path, e))
+        self.writer.write(&rows).map_err(|e| unwritten(&self.path, e))?;
+        // What a row group holds lies in memory until it ends.
+        if self.held_bytes() >= self.block_bytes { self.release() } else { Ok(()) }
     }
     fn bytes(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+    fn held_bytes(&self) -> u64 {
+        self.writer.in_progress_size().max(self.writer.memory_size()) as u64
+    }
+    fn release(&mut self) -> Result<()> {
+        self.writer.flush().map_err(|e| unwritten(&self.path, e))
     }
     fn finish(self: Box<Self>) -> Result<File> {
         let Writer { path, writer, .. } = *self;

@@ -8,6 +8,7 @@ mod ssl;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use flott_core::config::is_secret;
 use flott_core::registry::TableSpec;
 use flott_core::{Error, Result};
 use rdkafka::ClientConfig;
@@ -16,14 +17,6 @@ pub use known::{KNOWN, Property, Rule, Side};
 
 /// What every key of the Java client begins with in the options of a table.
 pub const PREFIX: &str = "properties.";
-
-/// Words in the keys of values that are never shown.
-const SECRET: [&str; 5] = ["password", "secret", "jaas", "keystore.key", "ssl.key.pem"];
-
-/// Whether the value of `key` must not be shown.
-pub fn is_secret(key: &str) -> bool {
-    SECRET.iter().any(|word| key.contains(word))
-}
 
 /// The properties of one client, translated. `Debug` shows no secret.
 #[derive(Clone, Default)]
