@@ -211,7 +211,7 @@ impl StreamExecutionEnvironment {
     pub fn execute(&self, job_name: &str) -> Result<()> {
         match self.execute_async(job_name)?.join() {
             JobStatus::Failed(e) => Err(e),
-            JobStatus::Canceled => Err(Error::cancelled()),
+            JobStatus::Canceled | JobStatus::Suspended => Err(Error::cancelled()),
             _ => Ok(()),
         }
     }

@@ -258,7 +258,7 @@ impl<T: Record> DataStream<T> {
         }
         match client.join() {
             flott_launcher::JobStatus::Failed(e) => Err(e),
-            flott_launcher::JobStatus::Canceled => Err(Error::cancelled()),
+            flott_launcher::JobStatus::Canceled | flott_launcher::JobStatus::Suspended => Err(Error::cancelled()),
             _ => Ok(rows),
         }
     }

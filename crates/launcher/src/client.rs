@@ -98,9 +98,13 @@ impl JobClient {
     pub fn wait(&self, timeout: Duration) -> JobStatus {
         self.board.wait(timeout)
     }
-    /// Asks it to stop.
+    /// Asks it to stop for good.
     pub fn cancel(&self) {
-        let _ = self.sender.send(JobEvent::Cancel);
+        let _ = self.sender.send(JobEvent::Stop(JobStatus::Canceled));
+    }
+    /// Asks it to stop because the process is to end: its checkpoints stay.
+    pub fn suspend(&self) {
+        let _ = self.sender.send(JobEvent::Stop(JobStatus::Suspended));
     }
     /// Waits for the end and for the threads of the job.
     pub fn join(mut self) -> JobStatus {

@@ -25,8 +25,10 @@ pub enum JobStatus {
     Restarting,
     /// Done: all data read, everything committed.
     Finished,
-    /// Stopped by the user.
+    /// Stopped by the user: what its sinks had not committed is taken back, and checkpoints go if the options say so.
     Canceled,
+    /// Its process is ending. Checkpoints stay, and a start from the latest goes on as if nothing had happened.
+    Suspended,
     /// Given up.
     Failed(Error),
 }
@@ -34,7 +36,7 @@ pub enum JobStatus {
 impl JobStatus {
     /// Whether nothing follows.
     pub fn is_terminal(&self) -> bool {
-        matches!(self, JobStatus::Finished | JobStatus::Canceled | JobStatus::Failed(_))
+        matches!(self, JobStatus::Finished | JobStatus::Canceled | JobStatus::Suspended | JobStatus::Failed(_))
     }
 }
 

@@ -66,16 +66,23 @@ impl Follower {
             JobStatus::Restarting => "RESTARTING",
             JobStatus::Finished => "FINISHED",
             JobStatus::Canceled => "CANCELED",
+            JobStatus::Suspended => "SUSPENDED",
             JobStatus::Failed(_) => "FAILED",
         };
         let (id, name) = (self.job_id(), self.client.name().to_owned());
         vec![id, name, status.to_owned(), thousands(p.rows_in), thousands(p.rows_out), p.restarts.to_string()]
     }
 
-    /// Asks the job to end, and waits for that.
+    /// Asks the job to end for good, and waits for that.
     pub fn cancel(self) {
         self.client.cancel();
         // What it failed of does not matter any more.
+        let _ = self.summary(Diagnosed::default());
+    }
+
+    /// Ends the job because the process ends, and waits for that: its checkpoints stay.
+    pub fn suspend(self) {
+        self.client.suspend();
         let _ = self.summary(Diagnosed::default());
     }
 
@@ -91,7 +98,7 @@ impl Follower {
                 break;
             }
             if interrupt::pressed() {
-                self.client.cancel();
+                self.client.suspend();
             }
             let failures = self.client.failures();
             for e in &failures[told.min(failures.len())..] {
@@ -147,6 +154,7 @@ impl Follower {
         let outcome = match &status {
             JobStatus::Failed(_) => "failed",
             JobStatus::Canceled => "was cancelled",
+            JobStatus::Suspended => "was suspended",
             _ => "finished",
         };
         eprintln!(
@@ -174,7 +182,7 @@ impl Follower {
         }
         match status {
             JobStatus::Failed(e) => Err(e),
-            JobStatus::Canceled if interrupt::pressed() => Err(interrupt::error()),
+            JobStatus::Canceled | JobStatus::Suspended if interrupt::pressed() => Err(interrupt::error()),
             _ => Ok(()),
         }
     }

@@ -78,23 +78,46 @@ fn unescaped(line: &str) -> String {
 
 /// A piece of a statement.
 enum Piece<'a> {
-    /// A text in quotes of either kind.
+    /// A text in quotes of either kind; doubled quotes are part of it.
     Quoted(&'a str),
+    Comment(&'a str),
     Other(&'a str),
 }
 
-/// Texts in quotes and what is between them; nothing when a text does not end.
+/// Texts in quotes, comments, and what is between them; nothing when one does not end.
 fn pieces(statement: &str) -> Option<Vec<Piece<'_>>> {
     let (mut out, mut rest) = (Vec::new(), statement);
-    while let Some(start) = rest.find(['\'', '"']) {
-        let quote = if rest[start..].starts_with('\'') { '\'' } else { '"' };
-        let end = start + 1 + rest[start + 1..].find(quote)? + 1;
+    while let Some(start) = rest.char_indices().map(|(i, _)| i).find(|i| begins(&rest[*i..])) {
         out.push(Piece::Other(&rest[..start]));
-        out.push(Piece::Quoted(&rest[start..end]));
-        rest = &rest[end..];
+        let from = &rest[start..];
+        let quoted = from.starts_with(['\'', '"']);
+        let length = match () {
+            () if quoted => quoted_length(from)?,
+            () if from.starts_with("--") => from.find('\n').unwrap_or(from.len()),
+            () => from.find("*/")? + 2,
+        };
+        out.push(if quoted { Piece::Quoted(&from[..length]) } else { Piece::Comment(&from[..length]) });
+        rest = &from[length..];
     }
     out.push(Piece::Other(rest));
     Some(out)
+}
+
+fn begins(text: &str) -> bool {
+    ["'", "\"", "--", "/*"].iter().any(|b| text.starts_with(b))
+}
+
+/// The bytes of the quoted text at the beginning of `text`.
+fn quoted_length(text: &str) -> Option<usize> {
+    let quote = &text[..1];
+    let mut at = 1;
+    loop {
+        at += text[at..].find(quote)? + 1;
+        if !text[at..].starts_with(quote) {
+            return Some(at);
+        }
+        at += 1;
+    }
 }
 
 /// The statement with stars for secrets: values of options and columns whose name says so, and texts with a password inside, such as
@@ -103,25 +126,23 @@ pub fn masked(statement: &str) -> Option<String> {
     let Some(pieces) = pieces(statement) else {
         return (!is_secret(statement) && !has_password(statement)).then(|| statement.to_owned());
     };
-    let (mut out, mut name) = (String::new(), "");
+    let (mut out, mut quoted, mut between) = (String::new(), "", String::new());
     for piece in pieces {
         match piece {
             Piece::Quoted(text) => {
-                let hidden = is_secret(name) || has_password(text);
+                let hidden = is_secret(name(quoted, &between)) || has_password(text);
                 out.push_str(if hidden { MASK } else { text });
-                // Behind `=` this would be the name, as in 'password' = '…'.
-                name = text;
+                quoted = text;
+                between.clear();
+            }
+            Piece::Comment(text) if has_password(text) => return None,
+            Piece::Comment(text) => {
+                out.push_str(text);
+                between.push(' ');
             }
             Piece::Other(text) => {
                 out.push_str(text);
-                let before = text.trim_end().strip_suffix(['=', '>']).map(|t| t.trim_end_matches('=').trim_end());
-                let word =
-                    |t| str::rsplit(t, |c: char| !c.is_alphanumeric() && !"_.-".contains(c)).next().unwrap_or("");
-                name = match before {
-                    Some("") => name,
-                    Some(t) => word(t),
-                    None => "",
-                };
+                between.push_str(text);
             }
         }
     }
@@ -129,9 +150,18 @@ pub fn masked(statement: &str) -> Option<String> {
     let bare = out.split_once('=').is_some_and(|(key, value)| {
         key.trim_start().get(..3).is_some_and(|w| w.eq_ignore_ascii_case("set"))
             && is_secret(key)
-            && !value.contains(MASK)
+            && !value.trim_start().starts_with(MASK)
     });
     (!bare).then_some(out)
+}
+
+/// The name of the value that follows: what stands before `=`, which is the text in quotes before or a word in `between`.
+fn name<'a>(quoted: &'a str, between: &'a str) -> &'a str {
+    match between.trim_end().strip_suffix(['=', '>']).map(|t| t.trim_end_matches('=').trim_end()) {
+        None => "",
+        Some(t) if t.trim().is_empty() => quoted,
+        Some(t) => t.rsplit(|c: char| !c.is_alphanumeric() && !"_.-".contains(c)).next().unwrap_or(""),
+    }
 }
 
 /// Whether a text has a password inside: `user:password@host`, `password=…`.
@@ -166,6 +196,10 @@ mod tests {
             ("SELECT * FROM t WHERE password = 's3cret'", "SELECT * FROM t WHERE password = '******'"),
             ("WITH (\"password\" = \"s3cret\")", "WITH (\"password\" = '******')"),
             ("'url' = 'jdbc:mysql://u:s3cret@h/db'", "'url' = '******'"),
+            ("SET 'a.password' = 'a''s3cret';", "SET 'a.password' = '******';"),
+            ("'password' = /* it's */ 's3cret'", "'password' = /* it's */ '******'"),
+            ("'password' = -- don't\n's3cret', 'a' = 'b'", "'password' = -- don't\n'******', 'a' = 'b'"),
+            ("'properties.ssl.keystore.key' = '-----BEGIN PRIVATE KEY'", "'properties.ssl.keystore.key' = '******'"),
             ("'url' = 'jdbc:mysql://h/db?user=u&password=s3cret'", "'url' = '******'"),
             (
                 "'properties.sasl.jaas.config' = 'x required password=\"s3cret\";'",
@@ -174,7 +208,9 @@ mod tests {
         ] {
             assert_eq!(masked(text).as_deref(), Some(expected));
         }
-        for text in ["SET a.secret-key = s3cret;", "'password' = 's3cret"] {
+        let unread =
+            ["SET a.secret-key = s3cret;", "'password' = 's3cret", "SELECT 1 -- password=s3cret", "'password' = /* x"];
+        for text in unread {
             assert_eq!(masked(text), None, "{text}");
         }
     }

@@ -1,4 +1,5 @@
-//! Ctrl-C: remembered until whoever runs a statement asks, who then cancels the job. Pressed once too often it ends the process.
+//! Ctrl-C, and SIGTERM and SIGHUP like it: remembered until whoever runs a statement asks, who then ends the job. Pressed once too often it
+//! ends the process.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,5 +52,5 @@ pub fn forget() {
 
 /// What becomes of a script whose statement Ctrl-C ended.
 pub fn error() -> Error {
-    Error::user("cli.interrupted", "Ctrl-C ended the statement, and the script with it")
+    Error::user("cli.interrupted", "Ctrl-C or SIGTERM ended the statement, and the script with it")
 }

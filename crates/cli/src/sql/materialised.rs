@@ -18,7 +18,8 @@ pub struct Materialised {
     rows: VecDeque<Option<Row>>,
     /// The number of the first place.
     first: u64,
-    places: HashMap<Row, Vec<u64>>,
+    /// Ascending.
+    places: HashMap<Row, VecDeque<u64>>,
     count: usize,
     dropped: u64,
     /// The place of the row that the last change took back as the first half of an update.
@@ -69,7 +70,9 @@ impl Materialised {
             None => self.rows.push_back(Some(Rc::clone(&row))),
         }
         let place = self.first + index.unwrap_or(self.rows.len() - 1) as u64;
-        self.places.entry(row).or_default().push(place);
+        let places = self.places.entry(row).or_default();
+        let at = places.partition_point(|p| *p < place);
+        places.insert(at, place);
         self.count += 1;
         if self.count > self.max {
             self.drop_oldest();
@@ -100,7 +103,7 @@ impl Materialised {
                 "a function such as UUID() or NOW() over rows that change gives another value each time: leave it out, or use --result-mode changelog",
             ));
         };
-        let place = places.pop();
+        let place = places.pop_back();
         if places.is_empty() {
             self.places.remove(&row);
         }
@@ -114,11 +117,11 @@ impl Materialised {
 
     fn drop_oldest(&mut self) {
         while let Some(oldest) = self.rows.pop_front() {
-            let place = self.first;
             self.first += 1;
             let Some(row) = oldest else { continue };
             if let Some(places) = self.places.get_mut(&row) {
-                places.retain(|p| *p != place);
+                // The places are in order, and this is the first of all.
+                places.pop_front();
                 if places.is_empty() {
                     self.places.remove(&row);
                 }
@@ -134,7 +137,7 @@ impl Materialised {
         self.places.clear();
         self.first = 0;
         for (place, row) in (0..).zip(self.rows.iter().flatten()) {
-            self.places.entry(Rc::clone(row)).or_default().push(place);
+            self.places.entry(Rc::clone(row)).or_default().push_back(place);
         }
     }
 }

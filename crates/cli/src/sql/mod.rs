@@ -57,7 +57,12 @@ pub fn run(args: &SqlArgs) -> std::result::Result<(), Failed> {
     // Whoever presses Ctrl-C once more does not want to wait.
     interrupt::install(2)?;
     for text in init.into_iter().chain(script.clone()) {
-        runner.script(&text).map_err(|error| Failed { error, text: Some(text) })?;
+        if let Err(error) = runner.script(&text) {
+            if error.code() == INTERRUPTED {
+                runner.suspend_background();
+            }
+            return Err(Failed { error, text: Some(text) });
+        }
     }
     if script.is_none() {
         runner.interactive = true;
@@ -264,20 +269,25 @@ impl Runner {
         print!("{}", output::table(&header, &[false, false, false, true, true, true], &rows));
     }
 
-    /// Cancels the job of an id, or of the beginning of one, or all; whether there was one.
-    fn stop_jobs(&mut self, id: &str) -> bool {
+    /// Cancels the job of an id, or of the beginning of one, or all; says why not if there is none, or more than one.
+    fn stop_jobs(&mut self, id: &str) -> std::result::Result<(), String> {
         let all = id.eq_ignore_ascii_case("all");
+        let is_meant = |f: &Follower| all || (!id.is_empty() && f.job_id().starts_with(id));
+        match self.background.iter().filter(|f| is_meant(f)).count() {
+            0 => return Err(format!("no job `{id}` runs; \\jobs lists them")),
+            n if n > 1 && !all => return Err(format!("{n} jobs begin with `{id}`; \\jobs lists them")),
+            _ => {}
+        }
         let background = std::mem::take(&mut self.background).into_iter();
-        let (chosen, others): (Vec<_>, Vec<_>) = background.partition(|f| all || f.job_id().starts_with(id));
+        let (chosen, others): (Vec<_>, Vec<_>) = background.partition(is_meant);
         self.background = others;
-        let found = !chosen.is_empty();
         chosen.into_iter().for_each(Follower::cancel);
-        found
+        Ok(())
     }
 
-    /// Ends the jobs that run beside the shell.
-    fn cancel_background(&mut self) {
-        self.background.drain(..).for_each(Follower::cancel);
+    /// Ends the jobs beside the statements because the process ends.
+    fn suspend_background(&mut self) {
+        self.background.drain(..).for_each(Follower::suspend);
     }
 }
 

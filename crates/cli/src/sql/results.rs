@@ -20,6 +20,9 @@ use crate::output;
 /// How long to wait for rows before looking at the job.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Batches that are taken before a look at the keyboard and the screen: a fast source always has another one.
+const BATCHES_PER_LOOK: usize = 8;
+
 /// How rows are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
@@ -87,14 +90,16 @@ impl QueryPrinter {
         loop {
             // The status is read before the rows: what comes after a final status is all there is.
             let status = client.status();
-            let mut quiet = true;
-            while let Some(batch) = handle.next(if quiet && !status.is_terminal() { POLL } else { Duration::ZERO }) {
-                quiet = false;
+            let mut batches = 0;
+            while let Some(batch) =
+                handle.next(if batches == 0 && !status.is_terminal() { POLL } else { Duration::ZERO })
+            {
+                batches += 1;
                 if !show.batch(&batch).inspect_err(|_| client.cancel())? {
                     client.cancel();
                     return Ok(Outcome::Unread);
                 }
-                if interrupt::pressed() {
+                if interrupt::pressed() || (batches >= BATCHES_PER_LOOK && !status.is_terminal()) {
                     break;
                 }
             }

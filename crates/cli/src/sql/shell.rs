@@ -67,16 +67,19 @@ pub fn run(runner: &mut Runner, history: Option<PathBuf>) -> Result<()> {
     interrupt::install(PATIENCE)?;
     println!("Flott {} · statements end with ; · \\help explains, \\quit leaves", env!("CARGO_PKG_VERSION"));
     let (mut timing, mut keeps, mut warned) = (false, true, false);
-    while let Some(text) = next(&mut editor, runner)? {
-        // The editor remembers what was typed; the file gets no secrets.
-        let _ = editor.add_history_entry(text.as_str());
-        if let Err(e) = history.add(&text)
-            && std::mem::replace(&mut keeps, false)
-        {
-            eprintln!("notice: the history cannot be kept: {e}");
+    loop {
+        let typed = next(&mut editor, runner)?;
+        if let Some(text) = &typed {
+            // The editor remembers what was typed; the file gets no secrets.
+            let _ = editor.add_history_entry(text.as_str());
+            if let Err(e) = history.add(text)
+                && std::mem::replace(&mut keeps, false)
+            {
+                eprintln!("notice: the history cannot be kept: {e}");
+            }
         }
         let was_warned = std::mem::replace(&mut warned, false);
-        match input(&text) {
+        match typed.as_deref().map_or(Input::Quit, input) {
             Input::Quit if runner.background.is_empty() || was_warned => break,
             Input::Quit => {
                 warned = true;
@@ -95,8 +98,8 @@ pub fn run(runner: &mut Runner, history: Option<PathBuf>) -> Result<()> {
             }
             Input::Jobs => runner.show_jobs(),
             Input::Stop(id) => {
-                if !runner.stop_jobs(id) {
-                    println!("no job `{id}` runs; \\jobs lists them");
+                if let Err(why) = runner.stop_jobs(id) {
+                    println!("{why}");
                 }
             }
             Input::File(path) => match super::read(path.as_ref()) {
@@ -107,7 +110,7 @@ pub fn run(runner: &mut Runner, history: Option<PathBuf>) -> Result<()> {
             Input::Unknown(command) => println!("there is no command {command}; \\help lists them"),
         }
     }
-    runner.cancel_background();
+    runner.suspend_background();
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Table {
         }
         if self.rows.dropped() > 0 {
             let n = self.rows.dropped();
-            let s = if n == 1 { "" } else { "s" };
+            let s = plural(usize::try_from(n).unwrap_or(usize::MAX));
             eprintln!("notice: {n} older row{s} gave way, as 'sql-client.execution.max-table-result.rows' says");
         }
     }

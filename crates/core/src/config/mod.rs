@@ -71,6 +71,8 @@ pub fn is_secret(key: &str) -> bool {
         "jaas.config",
         "http-headers",
         "client.authorization",
+        "keystore.key",
+        "key.pem",
     ];
     PARTS.iter().any(|p| key.contains(p))
 }

@@ -138,10 +138,10 @@ impl JobMaster {
     }
 
     /// The user wants it to stop.
-    pub(super) fn on_cancel(&mut self) {
+    pub(super) fn on_stop(&mut self, status: JobStatus) {
         match self.state {
-            State::Running { .. } | State::Stopping { .. } => self.stop(Then::Cancel),
-            State::Waiting { .. } => self.end(JobStatus::Canceled),
+            State::Running { .. } | State::Stopping { .. } => self.stop(Then::End(status)),
+            State::Waiting { .. } => self.end(status),
             State::Done => {}
         }
     }
@@ -172,7 +172,7 @@ impl JobMaster {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Running { .. } if self.finished == self.tasks.len() => self.end(JobStatus::Finished),
             State::Running { .. } => self.fail(Error::bug("all tasks ended, but not all of them finished")),
-            State::Stopping { then: Then::Cancel } => self.end(JobStatus::Canceled),
+            State::Stopping { then: Then::End(status) } => self.end(status),
             State::Stopping { then: Then::Recover(e) } => self.decide(e),
             other => self.state = other,
         }

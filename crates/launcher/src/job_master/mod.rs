@@ -29,7 +29,7 @@ use flott_runtime::{TaskCommand, TaskEvent, TaskHandle, TaskListener};
 pub use enumerators::{Assignment, Enumerator};
 
 use crate::options::JobOptions;
-use crate::progress::JobBoard;
+use crate::progress::{JobBoard, JobStatus};
 use crate::work::WorkThreads;
 
 /// Events that may wait for the job master: tasks wait when it is full, which it never is for long.
@@ -62,8 +62,8 @@ pub enum JobEvent {
         /// What was published.
         result: Result<(flott_checkpoint::coordinator::Published, Arc<CheckpointMetadata>)>,
     },
-    /// The user wants it to stop.
-    Cancel,
+    /// The user wants it to stop, and to end like this.
+    Stop(JobStatus),
 }
 
 /// A checkpoint and where its chunks are read.
@@ -119,7 +119,7 @@ enum State {
 
 enum Then {
     Recover(Error),
-    Cancel,
+    End(JobStatus),
 }
 
 /// One job.
@@ -265,7 +265,7 @@ impl JobMaster {
                 }),
             },
             JobEvent::Published { checkpoint, result } => self.on_published(checkpoint, result),
-            JobEvent::Cancel => self.on_cancel(),
+            JobEvent::Stop(status) => self.on_stop(status),
         }
     }
 
