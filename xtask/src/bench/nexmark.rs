@@ -40,10 +40,10 @@ const QUERIES: &[(&str, f64)] = &[
     ("q21", 1.0),
     ("q22", 1.1),
 ];
-/// So many CPU seconds of Flink a run of a query is meant to take.
-const FLINK_CPU_S: f64 = 16.0;
+/// So many CPU seconds of Flink a run of a query is meant to take, by those figures; on a slow day it is twice as much.
+const FLINK_CPU_S: f64 = 8.0;
 /// The same from files, and what reading a million events as JSON costs Flink.
-const FLINK_FILE_CPU_S: f64 = 8.0;
+const FLINK_FILE_CPU_S: f64 = 5.0;
 const FLINK_JSON_CPU_S: f64 = 8.0;
 /// Runs of Flink in a process before the first that counts: after one of this length its JIT still compiles.
 const WARM_UPS: usize = 2;
@@ -208,8 +208,13 @@ impl Bench {
             }
         }
         if let Some((flink, nexmark)) = &self.flink {
-            let usages = self.peer(flink, nexmark, &for_flink)?;
-            rows.iter_mut().zip(usages).for_each(|(row, usage)| row.flink = Some((events, usage)));
+            match self.peer(flink, nexmark, &for_flink) {
+                Ok(usages) => {
+                    rows.iter_mut().zip(usages).for_each(|(row, usage)| row.flink = Some((events, usage)));
+                }
+                // Its row stands without: q13's file cannot be looked up in there.
+                Err(e) => eprintln!("{}", e.lines().next().unwrap_or_default()),
+            }
         }
         Ok(rows)
     }
