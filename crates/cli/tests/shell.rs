@@ -8,11 +8,11 @@ mod support {
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::command::{flott, run};
-use support::terminal::Terminal;
+use support::terminal::{LISTENING, Terminal};
 
 const ENDLESS: &str = "CREATE TABLE g (id BIGINT, k INT) WITH ('connector' = 'datagen', 'rows-per-second' = '200', \
                        'fields.id.kind' = 'sequence', 'fields.id.start' = '1', 'fields.id.end' = '1000000000', \
@@ -290,6 +290,13 @@ fn without_a_terminal_a_script_comes_on_standard_input() {
     assert_eq!(text, "+--------+\n| answer |\n+--------+\n|     42 |\n+--------+\n");
 }
 
+/// `flott` as a process that hears signals.
+fn listening(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.args([LISTENING, env!("CARGO_BIN_EXE_flott")]).args(args).current_dir(dir).stdin(Stdio::null());
+    command
+}
+
 fn endless_job(dir: &Path) {
     let script = format!(
         "SET 'table.dml-sync' = 'true';\n{ENDLESS}\nCREATE TABLE o (id BIGINT) WITH ('connector' = 'filesystem', 'path' = 'out', \
@@ -312,7 +319,7 @@ fn ctrl_c_suspends_the_job_of_a_script() {
     assert_eq!(status.code(), Some(130), "{text}");
     // Nothing is lost: it goes on where it was, and SIGTERM is no different.
     let arguments = [&["sql", "-f", "job.sql"], &checkpoints[..]].concat();
-    let mut again = flott(dir.path(), &arguments).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut again = listening(dir.path(), &arguments).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut said = BufReader::new(again.stderr.take().expect("a pipe")).lines().map(|l| l.expect("UTF-8"));
     assert!(said.any(|l| l.contains("goes on from checkpoint")), "the job started anew");
     kill_process(Pid::from_child(&again), Signal::TERM).expect("it runs");
@@ -336,7 +343,7 @@ fn the_second_ctrl_c_ends_a_job_that_does_not_stop() {
         "execution.checkpointing.dir=chk",
     ];
     let point = ["--test-only", "pause-at=before-publish"];
-    let mut command = flott(dir.path(), &[&arguments[..], &point[..]].concat());
+    let mut command = listening(dir.path(), &[&arguments[..], &point[..]].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines().map(|l| l.expect("UTF-8"));
     let pid = Pid::from_child(&child);

@@ -26,6 +26,9 @@ pub struct Terminal {
     pub raw: Vec<u8>,
 }
 
+/// For `env`: signals end a process, whatever the one that started it does with them.
+pub const LISTENING: &str = "--default-signal=INT,TERM,HUP";
+
 impl Terminal {
     /// Starts `flott` with these arguments and variables on a terminal of this many rows and columns.
     pub fn start(dir: &Path, args: &[&str], variables: &[(&str, &str)], (rows, columns): (u16, u16)) -> Self {
@@ -37,9 +40,10 @@ impl Terminal {
         let name = ptsname(&master, Vec::new()).expect("a name").into_string().expect("a name in UTF-8");
         let open = || File::options().read(true).write(true).open(&name).expect("the terminal's other side");
         let side = open();
-        // `setsid` makes it the terminal that Ctrl-C comes from, and becomes `flott`.
+        // `setsid` makes it the terminal that Ctrl-C comes from, `env` hears it also where tests run in the background, where signals are
+        // ignored, and becomes `flott`.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", env!("CARGO_BIN_EXE_flott")]).args(args).current_dir(dir);
+        command.args(["--ctty", "env", LISTENING, env!("CARGO_BIN_EXE_flott")]).args(args).current_dir(dir);
         command
             .env_remove("FLINK_CONF_DIR")
             .env_remove("NO_COLOR")
