@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn errors_point_at_their_place() {
-        let at = |line, column| Error::user("x.y", "no").at(Position { line, column }).hint("do");
+        let at = |line, column| Error::user("sql.parse", "no").at(Position { line, column }).hint("do");
         let text = "SELECT\n\ta, 'é日', nam FROM `my t`;";
         let shown = error_text(&at(2, 11), Some(text), false);
         let expected =
-            "error[x.y] at line 2, column 11: no\n 2 |  a, 'é日', nam FROM `my t`;\n   |            ^^^\n  hint: do\n";
+            "error[sql.parse] at line 2, column 11: no\n 2 |  a, 'é日', nam FROM `my t`;\n   |            ^^^\n  hint: do\n";
         assert_eq!(shown, expected);
         assert!(error_text(&at(2, 20), Some(text), false).contains("|                     ^^^^^^\n"));
         assert!(error_text(&at(1, 7), Some(text), false).contains(" 1 | SELECT\n   |       ^\n"));
