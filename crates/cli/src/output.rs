@@ -123,8 +123,7 @@ mod tests {
         let at = |line, column| Error::user("sql.parse", "no").at(Position { line, column }).hint("do");
         let text = "SELECT\n\ta, 'é日', nam FROM `my t`;";
         let shown = error_text(&at(2, 11), Some(text), false);
-        let expected =
-            "error[sql.parse] at line 2, column 11: no\n 2 |  a, 'é日', nam FROM `my t`;\n   |            ^^^\n  hint: do\n";
+        let expected = "error[sql.parse] at line 2, column 11: no\n 2 |  a, 'é日', nam FROM `my t`;\n   |            ^^^\n  hint: do\n";
         assert_eq!(shown, expected);
         assert!(error_text(&at(2, 20), Some(text), false).contains("|                     ^^^^^^\n"));
         assert!(error_text(&at(1, 7), Some(text), false).contains(" 1 | SELECT\n   |       ^\n"));
