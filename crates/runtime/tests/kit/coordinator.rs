@@ -8,6 +8,7 @@ use flott_core::element::{Barrier, BarrierOptions};
 use flott_core::ids::{CheckpointId, OperatorId, SubtaskId};
 use flott_core::operator::Notification;
 use flott_core::snapshot::OperatorSubtaskState;
+use flott_core::time::SystemClock;
 use flott_runtime::testing::MemoryChunks;
 use flott_runtime::{TaskCommand, TaskEvent, TaskHandle, TaskListener, decode_split};
 
@@ -107,7 +108,10 @@ impl Coordinator {
     }
     /// Waits until `done`, a minute at most.
     pub fn wait(&self, what: &str, done: impl Fn(&Self) -> bool) {
-        for _ in 0..6_000 {
+        let clock = SystemClock::shared();
+        let until_ns = clock.now_nanos() + 60_000_000_000;
+        // Each event ends the pause: what is counted is time, not pauses.
+        while clock.now_nanos() < until_ns {
             if done(self) {
                 return;
             }
