@@ -37,6 +37,16 @@ pub(super) struct FileTable {
     pub(super) pattern: Option<Regex>,
 }
 
+impl FileTable {
+    /// Rows that may be read now, or the milliseconds until some may.
+    fn rows_max(&self, context: &ReaderContext) -> std::result::Result<usize, i64> {
+        match &self.pace {
+            None => Ok(BATCH_ROWS),
+            Some(pace) => pace.take(context.clock.now_nanos(), BATCH_ROWS),
+        }
+    }
+}
+
 impl FileSource {
     pub(super) fn new(table: FileTable) -> Self {
         FileSource(Arc::new(table))
@@ -129,11 +139,18 @@ struct FileReader {
     current: Option<Open>,
 }
 
-impl FileReader {
-    fn again(&self, in_ms: i64) -> ReaderEvent {
-        ReaderEvent::Wait { until_ms: self.context.clock.now_ms().saturating_add(in_ms) }
-    }
+fn again(context: &ReaderContext, in_ms: i64) -> ReaderEvent {
+    ReaderEvent::Wait { until_ms: context.clock.now_ms().saturating_add(in_ms) }
+}
 
+fn enqueue(queue: &mut VecDeque<FileSplit>, splits: &[Split]) -> Result<()> {
+    splits.iter().try_for_each(|split| {
+        queue.push_back(FileSplit::decode(split)?);
+        Ok(())
+    })
+}
+
+impl FileReader {
     /// Decodes up to `rows_max` rows of the open split; the second value says whether the split has ended.
     fn read(&mut self, rows_max: usize) -> Result<(usize, bool)> {
         let Some(Open { input, .. }) = &mut self.current else { return Ok((0, true)) };
@@ -171,10 +188,7 @@ impl FileReader {
 
 impl SplitReader for FileReader {
     fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
-        for split in &splits {
-            self.queue.push_back(FileSplit::decode(split)?);
-        }
-        Ok(())
+        enqueue(&mut self.queue, &splits)
     }
 
     fn poll(&mut self) -> Result<ReaderEvent> {
@@ -183,12 +197,9 @@ impl SplitReader for FileReader {
             let id = split.id().into();
             self.current = Some(Open { id, input: Input::open(split, self.table.format.skips_first_line())? });
         }
-        let rows_max = match &self.table.pace {
-            None => BATCH_ROWS,
-            Some(pace) => match pace.take(self.context.clock.now_nanos(), BATCH_ROWS) {
-                Ok(rows) => rows,
-                Err(wait_ms) => return Ok(self.again(wait_ms)),
-            },
+        let rows_max = match self.table.rows_max(&self.context) {
+            Ok(rows) => rows,
+            Err(wait_ms) => return Ok(again(&self.context, wait_ms)),
         };
         let (rows, ended) = self.read(rows_max)?;
         if let Some(pace) = &self.table.pace {
@@ -206,7 +217,7 @@ impl SplitReader for FileReader {
             self.current = None;
             return Ok(ReaderEvent::SplitFinished { split });
         }
-        Ok(self.again(0))
+        Ok(again(&self.context, 0))
     }
 
     fn snapshot(&mut self) -> Result<Vec<Split>> {
@@ -232,10 +243,7 @@ struct OpenBulk {
 
 impl SplitReader for BulkFileReader {
     fn assign(&mut self, splits: Vec<Split>) -> Result<()> {
-        for split in &splits {
-            self.queue.push_back(FileSplit::decode(split)?);
-        }
-        Ok(())
+        enqueue(&mut self.queue, &splits)
     }
 
     fn poll(&mut self) -> Result<ReaderEvent> {
@@ -245,15 +253,9 @@ impl SplitReader for BulkFileReader {
             let reader = self.format.reader(part, &self.table.layout.decoded)?;
             self.current = Some(OpenBulk { id: split.id().into(), split, reader });
         }
-        let rows_max = match &self.table.pace {
-            None => BATCH_ROWS,
-            Some(pace) => match pace.take(self.context.clock.now_nanos(), BATCH_ROWS) {
-                Ok(rows) => rows,
-                Err(wait_ms) => {
-                    let until_ms = self.context.clock.now_ms().saturating_add(wait_ms);
-                    return Ok(ReaderEvent::Wait { until_ms });
-                }
-            },
+        let rows_max = match self.table.rows_max(&self.context) {
+            Ok(rows) => rows,
+            Err(wait_ms) => return Ok(again(&self.context, wait_ms)),
         };
         let Some(open) = &mut self.current else { return Ok(ReaderEvent::Drained) };
         let step = open.reader.next(rows_max)?;
@@ -262,7 +264,7 @@ impl SplitReader for BulkFileReader {
         }
         let (columns, rows) = match step {
             Step::Rows(columns, rows) => (columns, rows),
-            Step::Again => return Ok(ReaderEvent::Wait { until_ms: self.context.clock.now_ms() }),
+            Step::Again => return Ok(again(&self.context, 0)),
             Step::End => {
                 let split = open.id.clone();
                 self.current = None;

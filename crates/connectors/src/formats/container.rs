@@ -23,14 +23,8 @@ use crate::options::{TableOptions, option};
 
 /// Options of the format in files.
 pub const OPTIONS: &[OptionSpec] = &[
-    option("avro.encoding", "ENUM(binary|json)", "binary", false, "Only `binary` is supported."),
-    option(
-        "avro.timestamp_mapping.legacy",
-        "BOOLEAN",
-        "true",
-        false,
-        "TIMESTAMP is written as `timestamp-millis`; when false as `local-timestamp-…`, and TIMESTAMP_LTZ as `timestamp-…`.",
-    ),
+    avro::ENCODING,
+    avro::TIMESTAMP_MAPPING,
     option(
         "avro.codec",
         "ENUM(snappy|deflate|null)",

@@ -19,16 +19,22 @@ use crate::options::{TableOptions, option};
 
 use registry::{Registry, RegistryOptions};
 
+/// How values are written, in messages and in files.
+pub(in crate::formats) const ENCODING: OptionSpec =
+    option("avro.encoding", "ENUM(binary|json)", "binary", false, "Only `binary` is supported.");
+/// How times are written, in messages and in files.
+pub(in crate::formats) const TIMESTAMP_MAPPING: OptionSpec = option(
+    "avro.timestamp_mapping.legacy",
+    "BOOLEAN",
+    "true",
+    false,
+    "TIMESTAMP is written as `timestamp-millis`; when false as `local-timestamp-…`, and TIMESTAMP_LTZ as `timestamp-…`.",
+);
+
 /// Options of `avro`.
 pub const OPTIONS: &[OptionSpec] = &[
-    option("avro.encoding", "ENUM(binary|json)", "binary", false, "Only `binary` is supported."),
-    option(
-        "avro.timestamp_mapping.legacy",
-        "BOOLEAN",
-        "true",
-        false,
-        "TIMESTAMP is written as `timestamp-millis`; when false as `local-timestamp-…`, and TIMESTAMP_LTZ as `timestamp-…`.",
-    ),
+    ENCODING,
+    TIMESTAMP_MAPPING,
     option("avro.codec", "STRING", "", false, "Accepted without effect: it compresses files, not messages."),
 ];
 
