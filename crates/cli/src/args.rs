@@ -37,7 +37,7 @@ pub enum Command {
 /// Arguments of `flott sql`.
 #[derive(Args, Debug)]
 pub struct SqlArgs {
-    /// Script to run; `-` reads standard input. Ctrl-C cancels its job, a second one ends the process at once.
+    /// Script to run; `-` reads standard input. Ctrl-C suspends its job, a second one ends the process at once.
     #[arg(short, long, value_name = "FILE", conflicts_with = "execute")]
     pub file: Option<PathBuf>,
     /// Statements to run.
