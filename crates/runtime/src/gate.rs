@@ -155,7 +155,7 @@ impl InputGate {
         let number = self.channels[channel].port;
         let target = self.options.target_batch_rows;
         let port = &mut self.ports[number];
-        let joins = self.options.buffer_timeout_ms > 0 && batch.num_rows() < target / 2;
+        let joins = self.options.buffer_timeout_ms > 0 && batch.num_rows() < target / 4;
         if !joins && port.buffer.is_empty() {
             self.ready.push_back(HeadPoll::Item(Item::Batch { port: number, batch }));
             return Ok(());

@@ -44,10 +44,12 @@ const QUERIES: &[(&str, f64)] = &[
 /// twice as much for each event: its JIT was still compiling.
 const FLINK_CPU_S: f64 = 30.0;
 /// The same from files, and what reading a million events as JSON costs Flink.
-const FLINK_FILE_CPU_S: f64 = 20.0;
+const FLINK_FILE_CPU_S: f64 = 14.0;
 const FLINK_JSON_CPU_S: f64 = 8.0;
 /// Runs of Flink in a process before the first that counts.
-const WARM_UPS: usize = 2;
+const WARM_UPS: usize = 1;
+/// Memory that is touched before a run of Flott, beyond what a run like it has taken.
+const SPARE_MB: f64 = 200.0;
 /// A run with checkpoints lasts at least so many intervals, if its state stays below [`STATE_MB`].
 const INTERVALS: f64 = 1.3;
 const STATE_MB: f64 = 9_000.0;
@@ -191,8 +193,11 @@ impl Bench {
         let setting = Setting { query: query.to_owned(), events, parallelism: 1, interval: None, file };
         let mut rows = Vec::new();
         let mut for_flink = vec![Setting { parallelism: 2, ..setting.clone() }; WARM_UPS];
+        // Does not count either: it says how much memory to expect.
+        let mut peak_mb = self.flott(Setting { parallelism: 2, ..setting.clone() }, 0.0)?.flott.peak_rss_mb;
         for &parallelism in &options.parallelism {
-            let plain = self.flott(Setting { parallelism, ..setting.clone() })?;
+            let plain = self.flott(Setting { parallelism, ..setting.clone() }, peak_mb)?;
+            peak_mb = plain.flott.peak_rss_mb;
             for interval in &options.intervals {
                 for_flink.push(Setting { parallelism, interval: interval.clone(), ..setting.clone() });
                 rows.push(match interval {
@@ -203,7 +208,8 @@ impl Bench {
                         // Files of few sizes, each written once.
                         let times = if file { times.log2().ceil().exp2() } else { times.ceil() } as u64;
                         let interval = interval.clone();
-                        self.flott(Setting { parallelism, interval, events: events * times, ..setting.clone() })?
+                        let longer = Setting { parallelism, interval, events: events * times, ..setting.clone() };
+                        self.flott(longer, peak_mb * times as f64)?
                     }
                 });
             }
@@ -220,7 +226,9 @@ impl Bench {
         Ok(rows)
     }
 
-    fn flott(&self, setting: Setting) -> Result<Row, String> {
+    /// Runs a script here; `peak_mb`: how much memory it is expected to take.
+    fn flott(&self, setting: Setting, peak_mb: f64) -> Result<Row, String> {
+        process::touch_mb(peak_mb + SPARE_MB);
         let file = self.dir.join(format!("{}.sql", setting.query));
         fs::write(&file, self.script(&setting)?).map_err(|e| e.to_string())?;
         // One core for a parallelism of one: what two cores and subtasks are compared with.
