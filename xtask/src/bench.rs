@@ -17,16 +17,17 @@ pub fn run(args: &[String]) -> Result<(), String> {
         Some("nexmark") => nexmark::run(&args[1..]),
         Some("checkpoint") => checkpoint::run(&args[1..]),
         Some("kafka") => kafka::run(&args[1..]),
-        Some("latency") => latency(&args[1..]),
-        _ => Err("usage: cargo xtask bench nexmark | checkpoint | kafka | latency".into()),
+        Some("latency") => example("flott", "latency", &args[1..]),
+        Some("exchange") => example("flott-taskmanager", "exchange", &args[1..]),
+        _ => Err("usage: cargo xtask bench nexmark | checkpoint | kafka | latency | exchange".into()),
     }
 }
 
-/// The keyed count of the example `latency`, with its arguments.
-fn latency(args: &[String]) -> Result<(), String> {
-    let mut example = Command::new(release_example("flott", "latency")?);
+/// Runs an example that is a benchmark, with its arguments.
+fn example(package: &str, name: &str, args: &[String]) -> Result<(), String> {
+    let mut example = Command::new(release_example(package, name)?);
     let status = example.args(args).status().map_err(|e| e.to_string())?;
-    if status.success() { Ok(()) } else { Err(format!("latency ended with {status}")) }
+    if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) }
 }
 
 /// Builds the release binary and returns its path.

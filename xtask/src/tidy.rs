@@ -23,6 +23,7 @@ const MATRIX: &[(&str, &[&str])] = &[
     ("sql", &["core", "plan", "expr"]),
     ("connectors", &["core"]),
     ("launcher", &["core", "plan", "state", "checkpoint", "runtime", "expr", "operators", "connectors", "sql"]),
+    ("taskmanager", &["core", "runtime"]),
     ("macros", &[]),
     ("flott", &["core", "plan", "sql", "launcher", "macros", "state", "connectors"]),
     ("cli", &["core", "plan", "launcher", "sql"]),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow_data::ArrayData;
 use arrow_schema::SchemaRef;
 
 use crate::error::Result;
@@ -35,6 +36,14 @@ impl RowKind {
     pub fn from_u8(n: u8) -> Option<Self> {
         [RowKind::Insert, RowKind::UpdateBefore, RowKind::UpdateAfter, RowKind::Delete].get(usize::from(n)).copied()
     }
+}
+
+/// Adds address and size of every allocation that an array holds.
+fn weigh(data: &ArrayData, allocations: &mut Vec<(usize, usize)>) {
+    let nulls = data.nulls().map(|n| n.inner().inner());
+    let buffers = data.buffers().iter().chain(nulls);
+    allocations.extend(buffers.map(|b| (b.data_ptr().as_ptr() as usize, b.capacity())));
+    data.child_data().iter().for_each(|c| weigh(c, allocations));
 }
 
 /// Row kinds of a batch, one per row.
@@ -79,14 +88,18 @@ impl ChangeBatch {
     pub fn kind(&self, i: usize) -> RowKind {
         self.kinds.as_ref().map_or(RowKind::Insert, |k| k[i])
     }
-    /// Bytes held by the rows, shared buffers counted in full.
+    /// Bytes held by the rows: allocations in full, each once however many columns share it.
     pub fn memory_bytes(&self) -> usize {
-        self.rows.get_array_memory_size()
+        let mut allocations: Vec<(usize, usize)> = Vec::with_capacity(3 * self.rows.num_columns());
+        self.rows.columns().iter().for_each(|c| weigh(&c.to_data(), &mut allocations));
+        allocations.sort_unstable();
+        allocations.dedup();
+        allocations.iter().map(|(_, bytes)| bytes).sum()
     }
     /// The rows where `mask` is true, in order.
     pub fn filter(&self, mask: &BooleanArray) -> Result<Self> {
         let rows = arrow_select::filter::filter_record_batch(&self.rows, mask)?;
-        let keep = |i: &usize| mask.value(*i) && !arrow_array::Array::is_null(mask, *i);
+        let keep = |i: &usize| mask.value(*i) && !mask.is_null(*i);
         let kinds = self.kinds.as_ref().map(|k| (0..k.len()).filter(keep).map(|i| k[i]).collect());
         let times = self.times.as_ref().map(|t| (0..t.len()).filter(keep).map(|i| t[i]).collect());
         Ok(ChangeBatch::new(rows, kinds, times))

@@ -60,8 +60,11 @@ pub struct BarrierOptions {
 }
 
 impl Barrier {
-    /// When the barrier begins to overtake rows, if it ever does.
+    /// When the barrier begins to overtake rows, if it ever does. One that does already, does so by every clock.
     pub fn overtakes_at_ms(&self) -> Option<i64> {
+        if self.is_unaligned() {
+            return Some(i64::MIN);
+        }
         self.options.unaligned_after_ms.map(|ms| self.triggered_ms.saturating_add(i64::from(ms)))
     }
     /// Whether it overtakes rows already.

@@ -29,6 +29,8 @@ impl Default for ChannelOptions {
     }
 }
 
+/// Elements that a queue has memory for from the start.
+const QUEUE_CAPACITY: usize = 16;
 /// Signals beyond the batches that a channel takes before it is full.
 const SIGNALS_MAX: usize = 64;
 
@@ -41,11 +43,46 @@ struct Queue {
     /// The bytes, drawn from the budget of the process.
     reserved: Option<Reservation>,
     sender_waits: bool,
+    /// Takes nothing but barriers that overtake.
+    held: bool,
+    taken: Taken,
+    /// The sender is woken when either is taken.
+    wake_when: Taken,
     sender_gone: bool,
     receiver_gone: bool,
 }
 
+/// How much of a channel its receiver has taken, since the channel began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Batches.
+    pub batches: u64,
+    /// Signals.
+    pub signals: u64,
+}
+
+impl Taken {
+    /// What is never reached.
+    pub const NEVER: Taken = Taken { batches: u64::MAX, signals: u64::MAX };
+}
+
 impl Queue {
+    /// Counts an element that the receiver took; whether the sender waits for that.
+    fn count(&mut self, element: &Element) -> bool {
+        match element {
+            Element::Batch(_) => self.taken.batches += 1,
+            Element::Signal(_) => self.taken.signals += 1,
+        }
+        self.is_due()
+    }
+    /// Whether the sender is to be woken for what was taken; it is so once.
+    fn is_due(&mut self) -> bool {
+        let due = self.taken.batches >= self.wake_when.batches || self.taken.signals >= self.wake_when.signals;
+        if due {
+            self.wake_when = Taken::NEVER;
+        }
+        due
+    }
     fn weigh(&mut self) {
         if let Some(reserved) = &mut self.reserved {
             reserved.resize(self.bytes);
@@ -83,12 +120,15 @@ pub fn channel_at(
 ) -> (ChannelSender, ChannelReceiver) {
     assert!(options.batches_max > 0 && options.bytes_max > 0, "a channel without room can never make progress");
     let queue = Queue {
-        elements: VecDeque::with_capacity(options.batches_max),
+        elements: VecDeque::with_capacity(options.batches_max.min(QUEUE_CAPACITY)),
         priority: 0,
         batches: 0,
         bytes: 0,
         reserved: None,
         sender_waits: false,
+        held: false,
+        taken: Taken::default(),
+        wake_when: Taken::NEVER,
         sender_gone: false,
         receiver_gone: false,
     };
@@ -149,7 +189,7 @@ impl ChannelSender {
             }
             Element::Signal(_) => q.elements.len() >= options.batches_max + SIGNALS_MAX,
         };
-        if full {
+        if full || q.held {
             q.sender_waits = true;
             return Err(TrySendError::Full(element));
         }
@@ -170,6 +210,28 @@ impl ChannelSender {
     /// Where the channel is in its job.
     pub fn address(&self) -> ChannelAddress {
         self.0.address
+    }
+    /// What the receiver has taken.
+    pub fn taken(&self) -> Taken {
+        self.0.lock().taken
+    }
+    /// What was put into it so far: taken since, or still queued.
+    pub fn put(&self) -> Taken {
+        let q = self.0.lock();
+        let (batches, all) = (q.batches as u64, q.elements.len() as u64);
+        Taken { batches: q.taken.batches + batches, signals: q.taken.signals + all - batches }
+    }
+    /// Wakes the sender, once, when so many batches or so many signals have been taken; at once if they have. A call that asked for
+    /// less still counts.
+    pub fn wake_when_taken(&self, at: Taken) {
+        let mut q = self.0.lock();
+        q.wake_when.batches = q.wake_when.batches.min(at.batches);
+        q.wake_when.signals = q.wake_when.signals.min(at.signals);
+        let due = q.is_due();
+        drop(q);
+        if due {
+            self.0.sender.wake();
+        }
     }
     /// Puts a barrier in front of everything but earlier priority elements, whatever the credit, and returns copies of what it
     /// overtook. One per checkpoint in flight.
@@ -205,15 +267,27 @@ impl ChannelReceiver {
         q.bytes -= bytes;
         q.weigh();
         // Half empty before the sender is woken: one wake-up per several batches instead of one each.
-        let wake = q.sender_waits && q.batches * 2 <= self.0.options.batches_max;
-        if wake {
+        let room = q.sender_waits && q.batches * 2 <= self.0.options.batches_max;
+        if room {
             q.sender_waits = false;
         }
+        let wake = q.count(&element) | room;
         drop(q);
         if wake {
             self.0.sender.wake();
         }
         Some(element)
+    }
+    /// Has the sender keep what it has, but for barriers that overtake; or no longer. For a receiver that hands on to another one, which
+    /// has no room: what waits in front of the channel is the sending task's to overtake.
+    pub fn hold(&self, held: bool) {
+        let mut q = self.0.lock();
+        q.held = held;
+        let wake = !held && std::mem::take(&mut q.sender_waits);
+        drop(q);
+        if wake {
+            self.0.sender.wake();
+        }
     }
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
@@ -244,9 +318,16 @@ impl ChannelReceiver {
             return None;
         }
         let found = q.elements.front().and_then(|(e, _)| barrier(e)).copied();
-        if found.is_some() {
-            q.elements.pop_front();
+        let mut wake = false;
+        if found.is_some()
+            && let Some((element, _)) = q.elements.pop_front()
+        {
             q.priority -= 1;
+            wake = q.count(&element);
+        }
+        drop(q);
+        if wake {
+            self.0.sender.wake();
         }
         found
     }
@@ -257,11 +338,15 @@ impl ChannelReceiver {
         let (element, _) = q.elements.remove(at)?;
         q.priority -= usize::from(at < q.priority);
         let before = overtaken(q.elements.iter().take(at).map(|(e, _)| e));
+        let wake = q.count(&element);
         drop(q);
+        if wake {
+            self.0.sender.wake();
+        }
         barrier(&element).map(|b| (*b, before))
     }
     /// When the first queued barrier begins to overtake.
-    pub(crate) fn next_overtaking_ms(&self) -> Option<i64> {
+    pub fn next_overtaking_ms(&self) -> Option<i64> {
         self.0.lock().elements.iter().filter_map(|(e, _)| barrier(e)?.overtakes_at_ms()).min()
     }
     /// Takes everything that is queued and puts back what `f` makes of it: re-partitioning of what was in flight when a

@@ -23,10 +23,11 @@ pub mod valve;
 mod waker;
 
 pub use alignment::AlignmentGroup;
-pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, channel, channel_at};
+pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, Taken, TrySendError, channel, channel_at};
 pub use driver::spawn_task;
 pub use encoding::{decode_split, encode_split};
 pub use in_flight::{InFlightCut, InFlightData, PortRoute, Queued};
+pub use output::HashRoute;
 pub use sink::{SinkOperator, SinkOptions};
 pub use source_head::SPLITS_STATE;
 pub use task::{

@@ -41,8 +41,8 @@ enum Route {
     Broadcast,
 }
 
-/// Splits rows by the owners of their keys.
-pub(crate) struct HashRoute {
+/// Splits rows by the owners of their keys: what a hash exchange does in front of its channels.
+pub struct HashRoute {
     columns: Vec<usize>,
     codec: RowCodec,
     max_parallelism: u32,
@@ -195,19 +195,14 @@ impl Edge {
 
 impl HashRoute {
     /// A splitter by `columns`, whose fields these are, for `targets` owners.
-    pub(crate) fn new(
-        columns: Vec<usize>,
-        key_fields: Vec<FieldRef>,
-        max_parallelism: u32,
-        targets: usize,
-    ) -> Result<Self> {
+    pub fn new(columns: Vec<usize>, key_fields: Vec<FieldRef>, max_parallelism: u32, targets: usize) -> Result<Self> {
         let codec = RowCodec::new(key_fields)?;
         let rows = vec![Vec::new(); targets];
         Ok(HashRoute { columns, codec, max_parallelism, keys: KeyBatch::default(), rows })
     }
 
     /// Gives each owner its rows, in order.
-    pub(crate) fn split(&mut self, batch: ChangeBatch, mut give: impl FnMut(usize, ChangeBatch)) -> Result<()> {
+    pub fn split(&mut self, batch: ChangeBatch, mut give: impl FnMut(usize, ChangeBatch)) -> Result<()> {
         let columns: Vec<_> = self.columns.iter().map(|&c| Arc::clone(batch.rows.column(c))).collect();
         match columns.is_empty() {
             true => RowCodec::encode_empty_keys(batch.num_rows(), self.max_parallelism, &mut self.keys),
