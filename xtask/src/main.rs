@@ -23,7 +23,7 @@ cargo xtask bench nexmark [--queries q0,q5] [--events N] [--parallelism 1,2] [--
 cargo xtask bench checkpoint         what checkpoints cost: interleaved pairs with and without
 cargo xtask bench kafka [--records N] [--peer flink]   Kafka pipelines beside a bare consumer and Flink
 cargo xtask bench latency [ROWS_PER_SECOND] [SECONDS] [PARALLELISM]   percentiles of a keyed count
-cargo xtask bench exchange [BATCHES]    a hash exchange between processes, beside a plain TCP copy of the same bytes
+cargo xtask bench exchange [BATCHES [alone]]   a hash exchange between processes, beside a plain TCP copy of the same bytes
 cargo xtask crash [--kills N] [--seed S] [--switch-off fence|dedup]
 cargo xtask flink-diff [FILE…] [--record]   the cases of tests/sql and tests/flink on stock Flink
 cargo xtask e2e kafka-mysql …        jobs on real servers, with kills and restarts

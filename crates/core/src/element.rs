@@ -1,5 +1,7 @@
 //! What travels on an edge: batches, and the signals between them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::ChangeBatch;
 use crate::ids::CheckpointId;
 use crate::time::EventTime;
@@ -15,7 +17,7 @@ pub enum Element {
 }
 
 /// What is said between rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
     /// No row with an event time at or below this one follows (late rows excepted).
     Watermark(EventTime),
@@ -35,7 +37,7 @@ pub enum Signal {
 }
 
 /// A checkpoint barrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Barrier {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
@@ -46,7 +48,7 @@ pub struct Barrier {
 }
 
 /// How a barrier travels and what it is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierOptions {
     /// At-least-once: channels are not held while barriers align.
     pub at_least_once: bool,

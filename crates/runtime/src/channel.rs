@@ -102,6 +102,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    /// Lets go of the queue, then wakes the sender if it waits for what happened.
+    fn release(&self, q: MutexGuard<'_, Queue>, wake_sender: bool) {
+        drop(q);
+        if wake_sender {
+            self.sender.wake();
+        }
+    }
 }
 
 /// A channel from the task woken by `sender` to the task woken by `receiver`, outside of any job graph.
@@ -228,10 +235,7 @@ impl ChannelSender {
         q.wake_when.batches = q.wake_when.batches.min(at.batches);
         q.wake_when.signals = q.wake_when.signals.min(at.signals);
         let due = q.is_due();
-        drop(q);
-        if due {
-            self.0.sender.wake();
-        }
+        self.0.release(q, due);
     }
     /// Puts a barrier in front of everything but earlier priority elements, whatever the credit, and returns copies of what it
     /// overtook. One per checkpoint in flight.
@@ -272,10 +276,7 @@ impl ChannelReceiver {
             q.sender_waits = false;
         }
         let wake = q.count(&element) | room;
-        drop(q);
-        if wake {
-            self.0.sender.wake();
-        }
+        self.0.release(q, wake);
         Some(element)
     }
     /// Has the sender keep what it has, but for barriers that overtake; or no longer. For a receiver that hands on to another one, which
@@ -284,10 +285,7 @@ impl ChannelReceiver {
         let mut q = self.0.lock();
         q.held = held;
         let wake = !held && std::mem::take(&mut q.sender_waits);
-        drop(q);
-        if wake {
-            self.0.sender.wake();
-        }
+        self.0.release(q, wake);
     }
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
@@ -317,19 +315,12 @@ impl ChannelReceiver {
         if q.priority == 0 {
             return None;
         }
-        let found = q.elements.front().and_then(|(e, _)| barrier(e)).copied();
-        let mut wake = false;
-        if found.is_some()
-            && let Some((element, _)) = q.elements.pop_front()
-        {
-            q.priority -= 1;
-            wake = q.count(&element);
-        }
-        drop(q);
-        if wake {
-            self.0.sender.wake();
-        }
-        found
+        let found = q.elements.front().and_then(|(e, _)| barrier(e)).copied()?;
+        let (element, _) = q.elements.pop_front()?;
+        q.priority -= 1;
+        let wake = q.count(&element);
+        self.0.release(q, wake);
+        Some(found)
     }
     /// Takes the first queued barrier that `wanted` says yes to, with copies of what it overtakes by that.
     pub(crate) fn overtake(&self, wanted: impl Fn(&Barrier) -> bool) -> Option<(Barrier, Vec<Element>)> {
@@ -339,10 +330,7 @@ impl ChannelReceiver {
         q.priority -= usize::from(at < q.priority);
         let before = overtaken(q.elements.iter().take(at).map(|(e, _)| e));
         let wake = q.count(&element);
-        drop(q);
-        if wake {
-            self.0.sender.wake();
-        }
+        self.0.release(q, wake);
         barrier(&element).map(|b| (*b, before))
     }
     /// When the first queued barrier begins to overtake.
@@ -361,10 +349,7 @@ impl ChannelReceiver {
         q.bytes = q.elements.iter().map(|(_, b)| b).sum();
         q.weigh();
         let wake = std::mem::take(&mut q.sender_waits);
-        drop(q);
-        if wake {
-            self.0.sender.wake();
-        }
+        self.0.release(q, wake);
     }
 }
 

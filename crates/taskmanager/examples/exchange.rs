@@ -145,6 +145,11 @@ fn copy(pieces: usize, bytes: usize) -> Result<usize, Failure> {
 fn main() -> Result<(), Failure> {
     let count: usize = std::env::args().nth(1).map_or(Ok(20_000), |n| n.parse())?;
     let all = batches()?;
+    // For a profile.
+    if std::env::args().nth(2).as_deref() == Some("alone") {
+        exchange(&all, count, Compression::None)?;
+        return Ok(());
+    }
     let (rows, bytes) = (count * ROWS, count * ROWS * ROW_BYTES);
     println!("{count} batches of {ROWS} rows of {ROW_BYTES} bytes, {CHANNELS} hash channels, loopback");
     println!("| | CPU s | M rows per CPU s | MB per CPU s | MB/s |");

@@ -1,6 +1,7 @@
 //! Credit, order, wake-ups and what later checkpoints need of a channel.
 
 use flott_core::element::Signal;
+use flott_core::ids::CheckpointId;
 use flott_core::time::EventTime;
 
 use super::*;
@@ -167,4 +168,32 @@ fn what_is_queued_is_drawn_from_the_budget_and_given_back_with_the_channel() {
     drop((tx, rx));
     assert_eq!(used(), 0);
     assert!(budget.peak_bytes(MemoryUse::Network) > one);
+}
+
+#[test]
+fn a_held_channel_takes_only_what_overtakes() {
+    let (tx, rx, sender, _) = small();
+    rx.hold(true);
+    let Err(TrySendError::Full(back)) = tx.try_send(rows(1)) else { panic!("it is held") };
+    assert!(matches!(tx.try_send(watermark(5)), Err(TrySendError::Full(_))));
+    let barrier = Barrier { checkpoint: CheckpointId(1), triggered_ms: 0, options: Default::default() };
+    assert!(tx.overtake(barrier).is_empty());
+    assert!(rx.take_priority().is_some() && !sender.take());
+    rx.hold(false);
+    assert!(sender.take(), "whoever was refused is woken");
+    assert!(tx.try_send(back).is_ok());
+}
+
+#[test]
+fn a_sender_hears_when_so_much_was_taken() {
+    let (tx, rx, sender, _) = small();
+    assert!(tx.try_send(rows(1)).is_ok() && tx.try_send(watermark(5)).is_ok() && tx.try_send(rows(2)).is_ok());
+    assert_eq!((tx.put(), tx.taken()), (Taken { batches: 2, signals: 1 }, Taken::default()));
+    tx.wake_when_taken(Taken { batches: 1, ..Taken::NEVER });
+    tx.wake_when_taken(Taken { batches: 2, ..Taken::NEVER });
+    assert!(!sender.take() && rx.try_recv().is_some() && sender.take(), "the first call still counts");
+    assert!(rx.try_recv().is_some() && rx.try_recv().is_some() && !sender.take(), "once");
+    tx.wake_when_taken(Taken { signals: 1, ..Taken::NEVER });
+    assert!(sender.take(), "at once when it has been taken");
+    assert_eq!((tx.put(), tx.taken()), (Taken { batches: 2, signals: 1 }, Taken { batches: 2, signals: 1 }));
 }

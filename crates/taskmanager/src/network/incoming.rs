@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::credit::{Credit, Window};
 use super::decode::decode;
 use super::frame::{Greeting, HEADER_BYTES, Header, Kind, REASON_BYTES_MAX, decode_signal};
 use super::server::{digest, thread};
-use super::{ClusterId, Compression, LinkId, NetworkOptions, OnBroken, caught, lost, malformed, plain};
+use super::{ClusterId, Compression, LinkId, NetworkOptions, OnBroken, caught, locked, lost, malformed, plain};
 
 /// How long the credit thread sleeps when nothing wakes it.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -54,10 +54,6 @@ struct Shared {
 pub struct IncomingLink {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl IncomingLink {

@@ -23,8 +23,11 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use flott_core::error::{Error, Result};
 use flott_core::ids::JobId;
+use serde::{Deserialize, Serialize};
 
 pub use incoming::{IncomingChannel, IncomingLink};
 pub use server::{DataServer, OutgoingLink};
@@ -35,11 +38,11 @@ pub(crate) const SIGNALS_MAX: u64 = 32;
 pub(crate) const OVERDRAFT_MAX: u64 = 4;
 
 /// A cluster, as its processes know it: those of another one are refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
 
 /// One link of one attempt of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LinkId {
     /// The job.
     pub job: JobId,
@@ -60,19 +63,20 @@ impl std::fmt::Display for LinkId {
     }
 }
 
-/// How frames of rows are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How frames of rows are compressed. Numbers are part of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
 pub enum Compression {
     /// Not at all.
     #[default]
-    None,
-    /// LZ4 blocks: about 1 ns a byte.
-    Lz4,
+    None = 0,
+    /// LZ4 blocks.
+    Lz4 = 1,
     /// Zstandard, level 1.
-    Zstd,
+    Zstd = 2,
 }
 
-/// How a link behaves; the consumer's decide.
+/// How a link behaves. Window, compression and length of frames are the consumer's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// Batches of a channel that may be under way or wait for the consumer; at least 1.
@@ -105,6 +109,11 @@ impl Default for NetworkOptions {
 /// Hears, once, that a link broke: the tasks at its ends wait until somebody stops them. Called on a thread of the link, which must not
 /// be made to wait for whoever drops it.
 pub type OnBroken = Box<dyn FnOnce(Error) + Send>;
+
+/// Locks, also after a thread has panicked: that ends its link anyway.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the operating system said, as somebody who looks at a log wants to read it.
 pub(crate) fn plain(e: &std::io::Error) -> String {

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flott_core::element::Element;
@@ -16,7 +16,7 @@ use super::batch::{encode, write_small};
 use super::credit::{Credit, Window};
 use super::frame::{Greeting, HEADER_BYTES, Header, Kind, encode_signal};
 use super::server::thread;
-use super::{Compression, OnBroken, OutgoingLink, caught, lost, malformed};
+use super::{Compression, OnBroken, OutgoingLink, caught, locked, lost, malformed};
 
 /// How long the writer sleeps when nothing wakes it.
 const PATIENCE_MS: i64 = 1_000;
@@ -25,7 +25,6 @@ const TURN: usize = 4;
 
 /// A link that is served.
 pub(super) struct Outgoing {
-    channels: Mutex<Vec<Lane>>,
     windows: Vec<Mutex<Window>>,
     waker: TaskWaker,
     stream: TcpStream,
@@ -64,13 +63,16 @@ struct Round {
 }
 
 impl Outgoing {
-    pub(super) fn new(link: OutgoingLink, greeting: &Greeting, stream: TcpStream, clock: SharedClock) -> Self {
+    /// With the channels for [`Outgoing::run`].
+    pub(super) fn new(
+        link: OutgoingLink,
+        greeting: &Greeting,
+        stream: TcpStream,
+        clock: SharedClock,
+    ) -> (Self, Vec<ChannelReceiver>) {
         let window = || Mutex::new(Window::new(greeting.window_batches, greeting.window_bytes));
-        Outgoing {
+        let outgoing = Outgoing {
             windows: link.channels.iter().map(|_| window()).collect(),
-            channels: Mutex::new(
-                link.channels.into_iter().map(|receiver| Lane { receiver, open: true, held: false }).collect(),
-            ),
             waker: link.waker,
             stream,
             compression: greeting.compression,
@@ -79,7 +81,8 @@ impl Outgoing {
             on_broken: Mutex::new(Some(link.on_broken)),
             stopped: AtomicBool::new(false),
             finished: AtomicBool::new(false),
-        }
+        };
+        (outgoing, link.channels)
     }
 
     /// Ends it quietly.
@@ -90,7 +93,7 @@ impl Outgoing {
     }
 
     fn broke(&self, error: Error) {
-        let hears = self.on_broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hears = locked(&self.on_broken).take();
         let _ = self.stream.shutdown(Shutdown::Both);
         self.waker.wake();
         if let Some(hears) = hears.filter(|_| !self.stopped.load(Ordering::Acquire)) {
@@ -99,13 +102,21 @@ impl Outgoing {
     }
 
     /// Serves the link to its end; this thread hears credit.
-    pub(super) fn run(self: &Arc<Self>, stream: &TcpStream, peer: &str, greeted: std::io::Result<()>) {
+    pub(super) fn run(
+        self: &Arc<Self>,
+        channels: Vec<ChannelReceiver>,
+        stream: &TcpStream,
+        peer: &str,
+        greeted: std::io::Result<()>,
+    ) {
         if let Err(e) = greeted {
             return self.broke(lost(peer, &e));
         }
+        let mut lanes: Vec<Lane> =
+            channels.into_iter().map(|receiver| Lane { receiver, open: true, held: false }).collect();
         let (link, to) = (Arc::clone(self), peer.to_owned());
         let writer = thread("network-write", move || {
-            if let Err(e) = caught(|| link.write_all(&to)) {
+            if let Err(e) = caught(|| link.write_all(&mut lanes, &to)) {
                 link.broke(e);
             }
         });
@@ -132,7 +143,7 @@ impl Outgoing {
             let window = window.filter(|_| header.len as usize == payload.len());
             let window = window.ok_or_else(|| malformed(peer, format!("{header:?} instead of credit")))?;
             stream.read_exact(&mut payload).map_err(|e| lost(peer, &e))?;
-            let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut window = locked(window);
             let news = window.taken(Credit::decode(&payload)).map_err(|e| malformed(peer, e))?;
             drop(window);
             if news {
@@ -142,20 +153,17 @@ impl Outgoing {
     }
 
     /// Writes until every channel has ended.
-    fn write_all(&self, peer: &str) -> Result<(), Error> {
-        let mut lanes = std::mem::take(&mut *self.channels.lock().unwrap_or_else(PoisonError::into_inner));
+    fn write_all(&self, lanes: &mut [Lane], peer: &str) -> Result<(), Error> {
         let mut first = 0;
         loop {
-            let round = self.round(&mut lanes, first, peer)?;
+            let round = self.round(lanes, first, peer)?;
             if !round.open {
                 self.finished.store(true, Ordering::Release);
                 let _ = self.stream.shutdown(Shutdown::Write);
                 return Ok(());
             }
             // Tasks that still write wait then, until the JobManager stops them.
-            if self.stopped.load(Ordering::Acquire)
-                || self.on_broken.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-            {
+            if self.stopped.load(Ordering::Acquire) || locked(&self.on_broken).is_none() {
                 return Ok(());
             }
             if round.wrote {
@@ -185,7 +193,7 @@ impl Outgoing {
                     write_small(&mut &self.stream, Kind::Close, at as u32, &[]).map_err(|e| lost(peer, &e))?;
                     break;
                 }
-                let has_room = self.windows[at].lock().unwrap_or_else(PoisonError::into_inner).has_room();
+                let has_room = locked(&self.windows[at]).has_room();
                 lanes[at].hold(!has_room);
                 if !has_room {
                     let overtakes_ms = lanes[at].receiver.next_overtaking_ms();
@@ -208,7 +216,7 @@ impl Outgoing {
     }
 
     fn write(&self, channel: usize, element: &Element, peer: &str) -> Result<(), Error> {
-        let account = || self.windows[channel].lock().unwrap_or_else(PoisonError::into_inner);
+        let account = || locked(&self.windows[channel]);
         let mut to = &self.stream;
         match element {
             Element::Signal(signal) => {

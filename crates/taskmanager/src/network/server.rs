@@ -15,7 +15,7 @@ use flott_runtime::{ChannelOptions, ChannelReceiver, TaskWaker};
 
 use super::frame::{GREETING_BYTES, Greeting, MAGIC, REASON_BYTES_MAX, STRANGER};
 use super::outgoing::Outgoing;
-use super::{ClusterId, LinkId, NetworkOptions, OVERDRAFT_MAX, OnBroken, plain};
+use super::{ClusterId, LinkId, NetworkOptions, OVERDRAFT_MAX, OnBroken, locked, plain};
 
 /// Connections that may be greeting at one time; more are closed at once.
 const GREETINGS_MAX: usize = 64;
@@ -133,22 +133,17 @@ pub(super) fn thread(name: &str, f: impl FnOnce() + Send + 'static) -> Result<st
 
 /// What both sides of a link must agree on beside the number of channels.
 pub(super) fn digest(addresses: impl Iterator<Item = ChannelAddress>) -> u64 {
-    let mut bytes = Vec::new();
-    for a in addresses {
-        bytes.extend_from_slice(&a.operator.0.to_le_bytes());
-        bytes.extend_from_slice(&a.producer.0.to_le_bytes());
-        [a.subtask, a.edge, a.port, a.from].iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
-    }
+    let bytes = postcard::to_stdvec(&addresses.collect::<Vec<_>>()).expect("addresses are made of numbers");
     flott_core::key_group::key_hash(&bytes)
 }
 
 impl Shared {
     fn links(&self) -> MutexGuard<'_, BTreeMap<LinkId, Entry>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.links)
     }
 
     /// The link that a greeting asks for, as soon as it is registered, or why there is none.
-    fn claim(&self, greeting: &Greeting, stream: &TcpStream) -> Result<Arc<Outgoing>, String> {
+    fn claim(&self, greeting: &Greeting, stream: &TcpStream) -> Result<(Arc<Outgoing>, Vec<ChannelReceiver>), String> {
         if greeting.cluster != self.cluster {
             return Err("this TaskManager belongs to another cluster".into());
         }
@@ -179,32 +174,33 @@ impl Shared {
         }
         let stream = stream.try_clone().map_err(|e| e.to_string())?;
         let Some(Entry::Waiting(link)) = links.remove(&id) else { return Err("the link has just gone".into()) };
-        let served = Arc::new(Outgoing::new(link, greeting, stream, Arc::clone(&self.clock)));
+        let (served, channels) = Outgoing::new(link, greeting, stream, Arc::clone(&self.clock));
+        let served = Arc::new(served);
         links.insert(id, Entry::Served(Arc::clone(&served)));
-        Ok(served)
+        Ok((served, channels))
     }
 
-    /// Reads what a connection wants.
+    /// Reads what a connection wants, for so long and no longer: one that sends byte by byte holds a place.
     fn hear_greeting(&self, mut stream: &TcpStream) -> Result<Greeting, String> {
         let text = |e: std::io::Error| plain(&e);
-        let timeout_ms = self.options.connect_timeout_ms.max(1);
-        let timeout = Some(Duration::from_millis(timeout_ms));
-        let until_ms = self.clock.now_ms().saturating_add(timeout_ms as i64);
+        let timeout_ms = i64::try_from(self.options.connect_timeout_ms).unwrap_or(i64::MAX).max(1);
+        let until_ms = self.clock.now_ms().saturating_add(timeout_ms);
         stream.set_nodelay(true).map_err(text)?;
-        stream.set_read_timeout(timeout).map_err(text)?;
-        stream.set_write_timeout(timeout).map_err(text)?;
+        stream.set_write_timeout(Some(Duration::from_millis(timeout_ms.unsigned_abs()))).map_err(text)?;
         let (mut bytes, mut len) = ([0; GREETING_BYTES], 0);
         while len < GREETING_BYTES {
+            let left_ms = (until_ms - self.clock.now_ms()).max(1);
+            stream.set_read_timeout(Some(Duration::from_millis(left_ms.unsigned_abs()))).map_err(text)?;
             len += match stream.read(&mut bytes[len..]) {
                 Ok(0) => return Err("no greeting came".into()),
                 Ok(n) => n,
                 Err(e) => return Err(format!("no greeting came: {}", plain(&e))),
             };
-            // Somebody who speaks another protocol waits for an answer; one that sends byte by byte holds a place.
+            // Somebody who speaks another protocol waits for an answer.
             if bytes[..len.min(4)] != MAGIC[..len.min(4)] {
                 return Err(STRANGER.into());
             }
-            if self.clock.now_ms() > until_ms {
+            if len < GREETING_BYTES && self.clock.now_ms() >= until_ms {
                 return Err("no greeting came in time".into());
             }
         }
@@ -223,8 +219,8 @@ impl Shared {
         let answer = [&[status][..], &(reason.len() as u16).to_le_bytes(), reason.as_bytes()].concat();
         let greeted = stream.write_all(&answer).and_then(|()| stream.set_read_timeout(None));
         let greeted = greeted.and_then(|()| stream.set_write_timeout(None));
-        let link = claimed?;
-        link.run(stream, peer, greeted);
+        let (link, channels) = claimed?;
+        link.run(channels, stream, peer, greeted);
         // Ended or broken: link ids never come again.
         self.links().retain(|_, entry| !matches!(entry, Entry::Served(other) if Arc::ptr_eq(other, &link)));
         Ok(())
