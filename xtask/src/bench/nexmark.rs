@@ -41,7 +41,7 @@ const QUERIES: &[(&str, f64)] = &[
     ("q22", 1.1),
 ];
 /// So many CPU seconds of Flink a run of a query is meant to take, by those figures; its warm-up, which does not count, twice as many: after
-/// warm-ups of ten CPU seconds q4, q7 and q9 still cost twice as much for each event, because the JIT was compiling.
+/// warm-ups of ten CPU seconds q4, q7 and q9 still cost twice as much for each event.
 const FLINK_CPU_S: f64 = 15.0;
 /// The same from files, and what reading a million events as JSON costs Flink.
 const FLINK_FILE_CPU_S: f64 = 10.0;
@@ -50,7 +50,8 @@ const FLINK_JSON_CPU_S: f64 = 8.0;
 const WARM_UP: u64 = 2;
 /// Memory that is touched before a run of Flott, beyond what a run like it has taken.
 const SPARE_MB: f64 = 200.0;
-/// A run with checkpoints lasts at least so many intervals, if its state stays below [`STATE_MB`].
+/// A run of Flott without checkpoints lasts at least so many seconds, one with them so many intervals, if its state stays below [`STATE_MB`].
+const WALL_S: f64 = 3.0;
 const INTERVALS: f64 = 1.3;
 const STATE_MB: f64 = 9_000.0;
 /// Nexmark's own settings.
@@ -193,23 +194,17 @@ impl Bench {
         let setting = Setting { query: query.to_owned(), events, parallelism: 1, interval: None, file };
         let mut rows = Vec::new();
         let mut for_flink = vec![Setting { parallelism: 2, events: events * WARM_UP, ..setting.clone() }];
-        // Does not count either: it says how much memory to expect.
-        let mut peak_mb = self.flott(Setting { parallelism: 2, ..setting.clone() }, 0.0)?.flott.peak_rss_mb;
+        // Does not count either: it says how long a run takes and how much memory to expect.
+        let probe = self.flott(Setting { parallelism: 2, ..setting.clone() }, 0.0)?;
         for &parallelism in &options.parallelism {
-            let plain = self.flott(Setting { parallelism, ..setting.clone() }, peak_mb)?;
-            peak_mb = plain.flott.peak_rss_mb;
+            let plain = self.longer(&probe, parallelism, None, WALL_S)?;
             for interval in &options.intervals {
                 for_flink.push(Setting { parallelism, interval: interval.clone(), ..setting.clone() });
                 rows.push(match interval {
                     None => Row { setting: plain.setting.clone(), ..plain },
                     Some(text) => {
-                        let wanted = INTERVALS * seconds(text)? / plain.flott.wall_s;
-                        let times = wanted.min(STATE_MB / plain.flott.peak_rss_mb).max(1.0);
-                        // Files of few sizes, each written once.
-                        let times = if file { times.log2().ceil().exp2() } else { times.ceil() } as u64;
-                        let interval = interval.clone();
-                        let longer = Setting { parallelism, interval, events: events * times, ..setting.clone() };
-                        self.flott(longer, peak_mb * times as f64)?
+                        let wall_s = INTERVALS * seconds(text)?;
+                        self.longer(&plain, parallelism, interval.clone(), wall_s)?
                     }
                 });
             }
@@ -224,6 +219,16 @@ impl Bench {
             }
         }
         Ok(rows)
+    }
+
+    /// Runs what `before` ran with so many times its events as it takes to last for `wall_s`.
+    fn longer(&self, before: &Row, parallelism: u32, interval: Option<String>, wall_s: f64) -> Result<Row, String> {
+        let (setting, was) = (&before.setting, before.flott);
+        let times = (wall_s / was.wall_s).min(STATE_MB / was.peak_rss_mb).max(1.0);
+        // Files of few sizes, each written once.
+        let times = if setting.file { times.log2().ceil().exp2() } else { times.ceil() } as u64;
+        let setting = Setting { parallelism, interval, events: setting.events * times, ..setting.clone() };
+        self.flott(setting, was.peak_rss_mb * times as f64)
     }
 
     /// Runs a script here; `peak_mb`: how much memory it is expected to take.
