@@ -184,6 +184,14 @@ fn cost(element: &Element) -> usize {
 impl ChannelSender {
     /// Appends an element if there is credit.
     pub fn try_send(&self, element: Element) -> Result<(), TrySendError> {
+        if self.try_send_quietly(element)? == 1 {
+            self.0.receiver.wake();
+        }
+        Ok(())
+    }
+    /// The same without waking the receiver, unless for a barrier that is to overtake soon; returns how many elements the channel
+    /// holds. When it is one, nobody has told the receiver: it is the caller's to do, with [`ChannelSender::wake_receiver`].
+    pub(crate) fn try_send_quietly(&self, element: Element) -> Result<usize, TrySendError> {
         let bytes = cost(&element);
         let mut q = self.0.lock();
         if q.receiver_gone {
@@ -200,19 +208,23 @@ impl ChannelSender {
             q.sender_waits = true;
             return Err(TrySendError::Full(element));
         }
-        let was_empty = q.elements.is_empty();
         let alarm_ms = barrier(&element).and_then(Barrier::overtakes_at_ms);
         q.batches += usize::from(matches!(element, Element::Batch(_)));
         q.bytes += bytes;
         q.elements.push_back((element, bytes));
         q.weigh();
+        let held = q.elements.len();
         drop(q);
-        match alarm_ms {
-            Some(ms) => self.0.receiver.alarm_at(ms),
-            None if was_empty => self.0.receiver.wake(),
-            None => {}
+        if let Some(ms) = alarm_ms {
+            self.0.receiver.alarm_at(ms);
         }
-        Ok(())
+        Ok(held)
+    }
+    /// Wakes the receiver, if it has not taken everything by itself meanwhile.
+    pub(crate) fn wake_receiver(&self) {
+        if !self.0.lock().elements.is_empty() {
+            self.0.receiver.wake();
+        }
     }
     /// Where the channel is in its job.
     pub fn address(&self) -> ChannelAddress {

@@ -20,10 +20,16 @@ use flott_plan::stream_graph::Partitioner;
 use crate::channel::{ChannelSender, TrySendError, overtaken};
 use crate::task::OutputSpec;
 
+/// A reader is woken as soon as so many elements wait for it; for less, within a millisecond or at the end of the writer's turn: a
+/// wake-up for each batch costs more than many batches do.
+const WAKE_AT: usize = 4;
+
 /// All edges that leave a chain.
 pub(crate) struct Outputs {
     edges: Vec<Edge>,
     waiting: usize,
+    /// Since when a reader has not been told of something.
+    untold_ms: Option<i64>,
     metrics: Arc<TaskMetrics>,
 }
 
@@ -32,6 +38,8 @@ struct Edge {
     channels: Vec<ChannelSender>,
     /// What did not fit, per channel: at most one element, or what was given before an overtaking barrier.
     slots: Vec<VecDeque<Element>>,
+    /// Channels that were empty before what they hold came, and whose readers do not know.
+    untold: Vec<bool>,
 }
 
 enum Route {
@@ -58,7 +66,7 @@ impl Outputs {
         metrics: Arc<TaskMetrics>,
     ) -> Result<Self> {
         let edges = specs.into_iter().map(|s| Edge::new(s, max_parallelism, subtask)).collect::<Result<_>>()?;
-        Ok(Outputs { edges, waiting: 0, metrics })
+        Ok(Outputs { edges, waiting: 0, untold_ms: None, metrics })
     }
     /// Whether the chain ends here.
     pub(crate) fn is_empty(&self) -> bool {
@@ -75,6 +83,24 @@ impl Outputs {
             self.waiting = self.edges.iter_mut().map(Edge::flush).sum();
         }
         self.waiting < before
+    }
+    /// Tells readers what they do not know yet, if that has been so for a millisecond.
+    pub(crate) fn tell_readers_by(&mut self, now_ms: i64) {
+        if self.edges.iter().all(|e| !e.untold.contains(&true)) {
+            self.untold_ms = None;
+        } else if *self.untold_ms.get_or_insert(now_ms) < now_ms {
+            self.tell_readers();
+        }
+    }
+    /// Tells readers what they do not know yet.
+    pub(crate) fn tell_readers(&mut self) {
+        self.untold_ms = None;
+        for edge in &mut self.edges {
+            for (untold, channel) in edge.untold.iter_mut().zip(&edge.channels).filter(|(u, _)| **u) {
+                *untold = false;
+                channel.wake_receiver();
+            }
+        }
     }
     /// Spreads an element. Only when [`Outputs::is_ready`], or when a barrier waits for it.
     pub(crate) fn push(&mut self, element: Element) -> Result<()> {
@@ -153,7 +179,7 @@ impl Edge {
             }
         };
         let slots = (0..targets).map(|_| VecDeque::new()).collect();
-        Ok(Edge { route, channels: spec.channels, slots })
+        Ok(Edge { route, channels: spec.channels, slots, untold: vec![false; targets] })
     }
 
     fn route(&mut self, element: Element) -> Result<()> {
@@ -180,12 +206,21 @@ impl Edge {
     /// cancelled, and this task will be too: until then it waits.
     fn flush(&mut self) -> usize {
         let mut waiting = 0;
-        for (slot, channel) in self.slots.iter_mut().zip(&self.channels) {
+        for ((slot, channel), untold) in self.slots.iter_mut().zip(&self.channels).zip(&mut self.untold) {
             while let Some(element) = slot.pop_front() {
-                if let Err(TrySendError::Full(e) | TrySendError::Closed(e)) = channel.try_send(element) {
-                    slot.push_front(e);
-                    waiting += 1;
-                    break;
+                match channel.try_send_quietly(element) {
+                    Ok(held) => {
+                        *untold |= held == 1;
+                        if *untold && held >= WAKE_AT {
+                            *untold = false;
+                            channel.wake_receiver();
+                        }
+                    }
+                    Err(TrySendError::Full(e) | TrySendError::Closed(e)) => {
+                        slot.push_front(e);
+                        waiting += 1;
+                        break;
+                    }
                 }
             }
         }

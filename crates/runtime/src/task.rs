@@ -407,6 +407,7 @@ impl Task {
         }
         // Operators and readers are guarded one by one, with their names; this guard is for what lies between them.
         let result = guard(AssertUnwindSafe(|| self.advance(budget)));
+        self.outputs.tell_readers();
         self.count_sunk();
         result.unwrap_or_else(|error| {
             self.end(TaskEvent::Failed(error));
@@ -449,6 +450,7 @@ impl Task {
                 continue;
             }
             let now_ms = self.clock.now_ms();
+            self.outputs.tell_readers_by(now_ms);
             match self.chain.step(now_ms, &nanos)? {
                 ChainEvent::Worked => continue,
                 ChainEvent::Cut(cut) => {
