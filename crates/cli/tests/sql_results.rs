@@ -1,6 +1,6 @@
 //! SQL and its results as text: every file of `tests/sql` holds tables, then cases of SQL and the final rows. Each case runs three
 //! times: straight through; killed twice between checkpoints and restored, at another parallelism; and killed twice with barriers that
-//! overtake rows in front of a slow sink, restored at a parallelism of its own each time. `UPDATE_SQL=1` rewrites the files.
+//! overtake rows in front of a slow sink, over several TaskManagers, restored at a parallelism of its own each time. `UPDATE_SQL=1` rewrites the files.
 //! In the files of `tests/flink` the rows are those of Apache Flink (`cargo xtask flink-diff --record`) and are never rewritten here.
 
 mod support {
@@ -42,6 +42,9 @@ enum Mode {
 
 /// Parallelism of the runs of [`Mode::Overtaken`]: the first two are killed. The second goes on where the first was, the third elsewhere.
 const OVERTAKEN: [u32; 3] = [2, 2, 3];
+/// TaskManagers of these runs, with real connections between them; other modes run within one. The last run is at another parallelism, which
+/// needs rows in flight put in step by step.
+const TASK_MANAGERS: [u32; 3] = [2, 2, 1];
 /// How long its sink takes for a batch.
 const PAUSE_MS: i64 = 15;
 
@@ -73,6 +76,11 @@ impl Pass {
         Ok(config)
     }
 
+    fn environment(&self, run: usize) -> Environment {
+        let task_managers = if self.mode == Mode::Overtaken { TASK_MANAGERS[run] } else { 1 };
+        Environment { task_managers, ..Environment::default() }
+    }
+
     fn job(&mut self, graph: &StreamGraph, session: &Configuration) -> Result<()> {
         let mut config = self.config(session)?;
         let mut parallelism = |run: usize| match self.mode {
@@ -81,12 +89,12 @@ impl Pass {
         };
         if self.mode != Mode::Straight {
             for (run, checkpoints) in KILLS.into_iter().enumerate() {
-                let client = submit(&stepped(graph, true), &parallelism(run)?, &Environment::default())?;
+                let client = submit(&stepped(graph, true), &parallelism(run)?, &self.environment(run))?;
                 kill_after(client, checkpoints, TIMEOUT)?;
             }
         }
         let config = parallelism(KILLS.len())?;
-        let client = submit(&stepped(graph, false), &config, &Environment::default())?;
+        let client = submit(&stepped(graph, false), &config, &self.environment(KILLS.len()))?;
         if self.mode != Mode::Straight && client.restored_from().is_none() {
             return Err(Error::bug("the job was killed after a checkpoint and starts from nothing"));
         }

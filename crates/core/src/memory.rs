@@ -185,6 +185,18 @@ impl Drop for Reservation {
     }
 }
 
+/// A size as people write it: in the largest unit of which it is a whole number, or ten or more.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 4] = [(40, "tb"), (30, "gb"), (20, "mb"), (10, "kb")];
+    for (shift, unit) in UNITS {
+        let one = 1u64 << shift;
+        if bytes >= one && (bytes.is_multiple_of(one) || bytes >= one * 10) {
+            return format!("{} {unit}", (bytes / one) + u64::from(bytes % one >= one / 2));
+        }
+    }
+    format!("{bytes} bytes")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +220,19 @@ mod tests {
         assert!(budget.try_reserve(MemoryUse::Fetch, 1).is_none());
         drop(large);
         assert_eq!((budget.used_bytes(MemoryUse::Fetch), budget.peak_bytes(MemoryUse::Fetch)), (0, 500));
+    }
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1 << 30, "1 gb"),
+            (1728 * (1 << 20), "1728 mb"),
+            (1536, "1536 bytes"),
+            (u64::MAX, "16777216 tb"),
+            (25 << 30, "25 gb"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
     }
 }

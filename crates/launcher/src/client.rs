@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use flott_checkpoint::metadata::{JobDescription, OperatorInfo, graph_fit};
 use flott_checkpoint::stats::Diagnosis;
-use flott_checkpoint::{CheckpointCoordinator, CheckpointDirectory, JobStorage, RestartStrategy, StorageOptions};
+use flott_checkpoint::{CheckpointCoordinator, CheckpointDirectory, JobStorage, StorageOptions};
 use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, JobId};
 use flott_core::memory::MemoryBudget;
 use flott_core::time::{SharedClock, SystemClock};
+use flott_jobmanager::options::{JobOptions, RestoreFrom, check_unaligned, job_id_of};
+use flott_jobmanager::progress::{JobBoard, JobStatus, Progress};
+use flott_jobmanager::{EVENTS_MAX, JobDriver, JobEvent, JobParts, Restore, topology};
 use flott_plan::job_graph::JobGraph;
 use flott_plan::stream_graph::StreamGraph;
 
-use crate::job_master::{EVENTS_MAX, JobEvent, JobMaster, JobMasterParts, Restore};
 use crate::memory::{Machine, MemoryPlan};
-use crate::options::{JobOptions, RestoreFrom, check_unaligned, job_id_of};
-use crate::progress::{JobBoard, JobStatus, Progress};
-use crate::topology::topology;
+use crate::tasks::{EmbeddedTasks, TaskSetting};
+use crate::upload::Uploads;
 
 /// What surrounds a job: the clock, and switches that only tests touch.
 #[derive(Clone)]
@@ -31,11 +32,18 @@ pub struct Environment {
     pub memory: MemoryBudget,
     /// Test-only: publication does not fence older generations off. The crash harness must then find lost or doubled rows.
     pub fence_disabled: bool,
+    /// Test-only: how many TaskManagers the tasks are spread over, in this process, with a connection for every edge between two.
+    pub task_managers: u32,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Environment { clock: SystemClock::shared(), memory: MemoryBudget::unlimited(), fence_disabled: false }
+        Environment {
+            clock: SystemClock::shared(),
+            memory: MemoryBudget::unlimited(),
+            fence_disabled: false,
+            task_managers: 1,
+        }
     }
 }
 
@@ -149,7 +157,6 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         notices.extend(graph_fit(&r.metadata, &description, options.ignore_unclaimed)?);
     }
     notices.extend(storage.clean_up_orphans()?);
-    let names = graph.vertices.iter().map(|v| (v.id, v.name.clone())).collect();
     let board = Arc::new(JobBoard::new(memory.clone()));
     let (sender, events) = sync_channel(EVENTS_MAX);
     let client_restore = restore.as_ref().map(|r| (r.metadata.checkpoint, r.metadata.last));
@@ -158,24 +165,25 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         Some(_) => generation.number,
         None => u64::try_from(environment.clock.now_ms()).unwrap_or(0).max(1),
     };
-    let mut coordinator = CheckpointCoordinator::new(options.checkpoint.clone(), generation.next_checkpoint, names);
-    coordinator.stats_mut().set_topology(topology(&graph));
-    let parts = JobMasterParts {
-        coordinator,
-        restart: RestartStrategy::new(options.restart.clone()),
+    let graph = Arc::new(graph);
+    let setting = TaskSetting::new(job, &graph, run, &memory, config, &environment.clock);
+    let uploads = Uploads::start(Arc::clone(&storage), options.checkpoint_dir.is_some(), &environment.clock, &sender)?;
+    let gateway = EmbeddedTasks::new(setting, environment.task_managers, uploads, &sender)?;
+    let parts = JobParts {
+        coordinator: coordinator(&options, generation.next_checkpoint, &graph),
         graph,
         description,
         options,
         memory: memory.clone(),
-        config: Arc::new(config.clone()),
         storage,
         generation: run,
         restore,
         clock: Arc::clone(&environment.clock),
         board: Arc::clone(&board),
+        gateway: Box::new(gateway),
     };
-    let master = JobMaster::new(parts, sender.clone(), events)?;
-    let thread = spawn(master, Arc::clone(&board))?;
+    let driver = JobDriver::new(parts, sender.clone(), events)?;
+    let thread = spawn(driver, Arc::clone(&board))?;
     Ok(JobClient {
         job,
         name,
@@ -187,6 +195,14 @@ pub fn submit(graph: &StreamGraph, config: &Configuration, environment: &Environ
         sender,
         thread: Some(thread),
     })
+}
+
+/// A coordinator that knows the job by name.
+fn coordinator(options: &JobOptions, next: CheckpointId, graph: &JobGraph) -> CheckpointCoordinator {
+    let names = graph.vertices.iter().map(|v| (v.id, v.name.clone())).collect();
+    let mut coordinator = CheckpointCoordinator::new(options.checkpoint.clone(), next, names);
+    coordinator.stats_mut().set_topology(topology(graph));
+    coordinator
 }
 
 /// What the job may hold in memory.
@@ -222,11 +238,11 @@ fn refuse_misfit(
 }
 
 /// The thread of a job master. Whoever waits on the board hears of a panic.
-fn spawn(master: JobMaster, board: Arc<JobBoard>) -> Result<JoinHandle<()>> {
+fn spawn(driver: JobDriver, board: Arc<JobBoard>) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("job-master".into())
         .spawn(move || {
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| master.run())).is_err() {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.run())).is_err() {
                 board.set_status(JobStatus::Failed(Error::bug("the job master panicked")));
             }
         })

@@ -1,37 +1,42 @@
-//! From a JobGraph to running tasks: channels, operators, restored state. Deploys once per attempt; decides nothing.
+//! From a JobGraph to running tasks: channels, links to other TaskManagers, operators, restored state. Deploys once per attempt and
+//! TaskManager; decides nothing.
 
 mod in_flight;
+mod links;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arrow_schema::FieldRef;
-use flott_core::config::Configuration;
+use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
-use flott_core::ids::{JobId, OperatorId, SubtaskId};
+use flott_core::ids::{JobId, OperatorId, SubtaskId, VertexId};
 use flott_core::key_group::KeyGroupRange;
 use flott_core::memory::{MemoryBudget, MemoryUse};
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::Operator;
 use flott_core::snapshot::OperatorStateStore;
-use flott_core::source::{ReaderContext, Split};
+use flott_core::source::ReaderContext;
 use flott_core::state::StateBackend;
 use flott_core::time::SharedClock;
+use flott_jobmanager::Restore;
+use flott_jobmanager::progress::TaskEntry;
 use flott_plan::job_graph::{ChainedNode, JobGraph, JobVertex};
 use flott_plan::stream_graph::{NodeKind, Partitioner};
 use flott_runtime::{
     AlignmentGroup, ChainedOperator, ChannelOptions, ChannelReceiver, ChannelSender, OutputSpec, Recovered,
-    SPLITS_STATE, SinkOperator, SourceHeadSpec, Task, TaskHandle, TaskHead, TaskListener, TaskOptions, TaskSpec,
-    TaskWaker, channel_at, decode_split, spawn_task,
+    SinkOperator, SourceHeadSpec, Task, TaskHandle, TaskHead, TaskListener, TaskOptions, TaskSpec, TaskWaker,
+    channel_at, spawn_task,
 };
 use flott_state::MemoryStateBackend;
 
-use crate::job_master::{Enumerator, Restore};
-use crate::progress::TaskEntry;
 use in_flight::InFlight;
+use links::Ends;
+pub use links::{Links, Network};
 
 /// What one attempt is made of.
+#[derive(Clone)]
 pub struct Plan<'a> {
     /// The job.
     pub job: JobId,
@@ -53,6 +58,8 @@ pub struct Plan<'a> {
     pub incremental: bool,
     /// The checkpoint to start from, and where its chunks are read.
     pub restore: Option<&'a Restore>,
+    /// Where all subtasks run, and which place this is. `None`: all here.
+    pub network: Option<Network<'a>>,
 }
 
 /// The running tasks of an attempt.
@@ -62,21 +69,44 @@ pub struct Deployment {
     pub tasks: Vec<TaskHandle>,
     /// Their threads.
     pub threads: Vec<JoinHandle<()>>,
-    /// Subtasks whose head is a source.
-    pub sources: Vec<SubtaskId>,
     /// Metrics for the board.
     pub entries: Vec<TaskEntry>,
-    /// Enumerators with the vertex whose subtasks read for them.
-    pub enumerators: Vec<(flott_core::VertexId, Enumerator)>,
     /// How rows in flight of a rescaled checkpoint are put in: operators, and the vertices to wait for, in order. Empty: there are
     /// none, or they are where they were.
-    pub drains: VecDeque<(OperatorId, flott_core::VertexId)>,
+    pub drains: VecDeque<(OperatorId, VertexId)>,
+    /// Connections to other TaskManagers.
+    pub links: Option<Links>,
 }
 
-type Channels = BTreeMap<(usize, u32), Vec<ChannelSender>>;
+impl Deployment {
+    /// Waits for the threads, which end when their tasks have, and hangs up.
+    pub fn release(self) {
+        for thread in self.threads {
+            // A task that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sizes and intervals of tasks.
+pub fn task_options(config: &Configuration) -> TaskOptions {
+    let mut options = TaskOptions::default();
+    if let Some(ms) = config.duration_ms(keys::BUFFER_TIMEOUT) {
+        options.buffer_timeout_ms = ms;
+    }
+    if let Some(ms) = config.duration_ms(keys::AUTO_WATERMARK_INTERVAL) {
+        options.watermark_interval_ms = ms;
+    }
+    options
+}
+
+/// Reading ends by consumer (vertex and subtask), then port.
+type Receivers = BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>>;
+/// Writing ends by producer (edge and subtask).
+type Senders = BTreeMap<(usize, u32), Vec<ChannelSender>>;
 
 impl Plan<'_> {
-    /// Builds and starts every task; assigns splits.
+    /// Builds and starts every task of this place. After an error none of them runs.
     pub fn deploy(&self, listener: &Arc<dyn TaskListener>) -> Result<Deployment> {
         let wakers: Vec<Vec<TaskWaker>> =
             self.graph.vertices.iter().map(|v| (0..v.parallelism).map(|_| TaskWaker::new()).collect()).collect();
@@ -84,12 +114,16 @@ impl Plan<'_> {
             Some(r) => InFlight::load(self.graph, &r.metadata, &*r.reader)?,
             None => InFlight::default(),
         };
-        let (mut senders, mut receivers) = self.channels(&wakers, &mut in_flight);
+        if self.network.is_some() && in_flight.is_staged() {
+            return Err(staged_over_network());
+        }
+        let (mut senders, mut receivers, ends) = self.channels(&wakers, &mut in_flight);
+        let mut links = self.network.as_ref().map(|n| n.connect(self.job, self.run, self.attempt, ends)).transpose()?;
         let mut groups = BTreeMap::new();
-        let mut specs = Vec::new();
         let mut deployment = Deployment { drains: in_flight.steps(self.graph), ..Deployment::default() };
+        let mut tasks = Vec::new();
         for (v, vertex) in self.graph.vertices.iter().enumerate() {
-            for index in 0..vertex.parallelism {
+            for index in (0..vertex.parallelism).filter(|i| self.is_here(v, *i)) {
                 let inputs = receivers.remove(&(v, index)).unwrap_or_default();
                 let outputs = self.outputs(v, index, &mut senders);
                 let waker = wakers[v][index as usize].clone();
@@ -98,30 +132,22 @@ impl Plan<'_> {
                     ..self.task(vertex, index, inputs, outputs, waker, &mut groups)?
                 };
                 deployment.entries.push(entry(vertex, &spec));
-                if matches!(spec.head, TaskHead::Source(_)) {
-                    deployment.sources.push(spec.subtask);
-                }
-                specs.push(spec);
-            }
-            if let NodeKind::Source(source) = &vertex.chain[0].node.kind {
-                let node = &vertex.chain[0];
-                let state =
-                    self.restore.and_then(|r| r.metadata.assign(node.id, vertex.parallelism, 0).coordinator_state);
-                let enumerator =
-                    Enumerator::new(node.id, &node.node.name, &source.source, vertex.parallelism, state.as_deref())?;
-                deployment.enumerators.push((vertex.id, enumerator));
+                tasks.push(Task::new(spec, Arc::clone(listener))?);
             }
         }
-        for spec in specs {
-            let task = Task::new(spec, Arc::clone(listener));
-            match task.and_then(|(task, handle)| Ok((spawn_task(task)?, handle))) {
-                Ok((thread, handle)) => {
+        // The tasks hold what was in flight: rows of other TaskManagers may come behind it.
+        links.iter_mut().try_for_each(Links::start)?;
+        deployment.links = links;
+        for (task, handle) in tasks {
+            match spawn_task(task) {
+                Ok(thread) => {
                     deployment.tasks.push(handle);
                     deployment.threads.push(thread);
                 }
                 Err(e) => {
                     // Those that run already would wait for their neighbours for ever.
                     deployment.tasks.iter().for_each(TaskHandle::cancel);
+                    deployment.release();
                     return Err(e);
                 }
             }
@@ -129,59 +155,62 @@ impl Plan<'_> {
         Ok(deployment)
     }
 
-    /// Unfinished splits of a source in the checkpoint, with the subtasks that read them.
-    pub fn unfinished_splits(&self, operator: OperatorId) -> Result<Vec<(u32, Split)>> {
-        let Some(restore) = self.restore else { return Ok(Vec::new()) };
-        let states = restore.metadata.operators.iter().filter(|o| o.id == operator).flat_map(|o| &o.subtasks);
-        let entries = states.flat_map(|(i, s)| s.operator_state.iter().map(move |e| (*i, e)));
-        let items =
-            entries.filter(|(_, e)| e.name == SPLITS_STATE).flat_map(|(i, e)| e.items.iter().map(move |b| (i, b)));
-        items.map(|(i, b)| Ok((i, decode_split(b)?))).collect()
-    }
-    /// Subtasks that a source had in the checkpoint.
-    pub fn former_parallelism(&self, operator: OperatorId) -> Option<u32> {
-        let found = self.restore.and_then(|r| r.metadata.operators.iter().find(|o| o.id == operator));
-        found.map(|o| o.parallelism)
+    /// Whether a subtask runs in this place.
+    fn is_here(&self, vertex: usize, index: u32) -> bool {
+        self.network.as_ref().is_none_or(|n| n.place_of(vertex, index) == n.me)
     }
 
-    #[allow(clippy::type_complexity, reason = "two halves of one table")]
-    fn channels(
-        &self,
-        wakers: &[Vec<TaskWaker>],
-        in_flight: &mut InFlight,
-    ) -> (Channels, BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>>) {
-        let mut senders = Channels::new();
-        let mut receivers: BTreeMap<(usize, u32), Vec<Vec<ChannelReceiver>>> = BTreeMap::new();
+    fn channels(&self, wakers: &[Vec<TaskWaker>], in_flight: &mut InFlight) -> (Senders, Receivers, Ends) {
+        let (mut senders, mut receivers, mut ends) = (Senders::new(), Receivers::new(), Ends::default());
         let options = channel_options(self.graph, &self.memory);
         for (e, edge) in self.graph.edges.iter().enumerate() {
             let (from, to) = (self.graph.vertices[edge.from].parallelism, self.graph.vertices[edge.to].parallelism);
-            for i in 0..from {
-                for j in 0..to {
-                    if edge.partitioner == Partitioner::Forward && i != j {
-                        continue;
+            let pairs = (0..from).flat_map(|i| (0..to).map(move |j| (i, j)));
+            for (i, j) in pairs.filter(|(i, j)| edge.partitioner != Partitioner::Forward || i == j) {
+                let (produced, consumed) = (self.is_here(edge.from, i), self.is_here(edge.to, j));
+                if !produced && !consumed {
+                    continue;
+                }
+                let address = in_flight::address(self.graph, e, i, j);
+                let writer = wakers[edge.from][i as usize].clone();
+                let reader = wakers[edge.to][j as usize].clone();
+                let (sender, receiver) = match &self.network {
+                    Some(n) if !consumed => {
+                        let to = n.place_of(edge.to, j);
+                        let (s, r) = ends.outgoing(to, address, options, writer);
+                        r.draw_on(&self.memory);
+                        ends.sends(to, r);
+                        (Some(s), None)
                     }
-                    let address = in_flight::address(self.graph, e, i, j);
-                    let (s, r) = channel_at(
-                        address,
-                        options,
-                        wakers[edge.from][i as usize].clone(),
-                        wakers[edge.to][j as usize].clone(),
-                    );
-                    in_flight.fill(address, &r);
-                    r.draw_on(&self.memory);
-                    senders.entry((e, i)).or_default().push(s);
+                    Some(n) if !produced => {
+                        let from = n.place_of(edge.from, i);
+                        let (s, r) = ends.incoming(from, address, reader);
+                        ends.receives(from, s, links::schema(&self.graph.vertices[edge.from]));
+                        (None, Some(r))
+                    }
+                    _ => {
+                        let (s, r) = channel_at(address, options, writer, reader);
+                        (Some(s), Some(r))
+                    }
+                };
+                if let Some(receiver) = receiver {
+                    in_flight.fill(address, &receiver);
+                    receiver.draw_on(&self.memory);
                     let ports = receivers.entry((edge.to, j)).or_default();
                     if ports.len() <= edge.port {
                         ports.resize_with(edge.port + 1, Vec::new);
                     }
-                    ports[edge.port].push(r);
+                    ports[edge.port].push(receiver);
+                }
+                if let Some(sender) = sender {
+                    senders.entry((e, i)).or_default().push(sender);
                 }
             }
         }
-        (senders, receivers)
+        (senders, receivers, ends)
     }
 
-    fn outputs(&self, vertex: usize, index: u32, senders: &mut Channels) -> Vec<OutputSpec> {
+    fn outputs(&self, vertex: usize, index: u32, senders: &mut Senders) -> Vec<OutputSpec> {
         let edges = self.graph.edges.iter().enumerate().filter(|(_, e)| e.from == vertex);
         edges
             .map(|(e, edge)| {
@@ -310,6 +339,15 @@ impl Plan<'_> {
             metrics,
         })
     }
+}
+
+/// What is in a channel is counted as arrived by the next operator to be filled; what is on a connection would not be.
+fn staged_over_network() -> Error {
+    Error::user(
+        "job.staged",
+        "rows in flight of a checkpoint cannot be put in at another parallelism over several TaskManagers yet",
+    )
+    .hint("restore with the parallelism of the checkpoint, or from a checkpoint without rows in flight, such as a savepoint")
 }
 
 /// Fields of columns that leave a vertex.

@@ -4,19 +4,16 @@
 
 mod client;
 mod deploy;
-mod job_master;
 pub mod memory;
-mod options;
-mod progress;
 mod registry;
-mod topology;
-mod work;
+mod tasks;
+mod upload;
 
 pub use flott_connectors::collect::{CollectHandle, CollectSink, CollectionSource};
 pub use flott_expr::{parse_zone, result_writer};
 
 pub use client::{Environment, JobClient, submit};
 pub use flott_checkpoint::stats::{Diagnosis, age};
-pub use options::{JobOptions, RestoreFrom, job_id_of};
-pub use progress::{CheckpointProgress, JobStatus, Progress, StateSize};
+pub use flott_jobmanager::options::{JobOptions, RestoreFrom, job_id_of};
+pub use flott_jobmanager::progress::{CheckpointProgress, JobStatus, Progress, StateSize};
 pub use registry::{registry, source_transform};

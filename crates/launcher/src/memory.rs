@@ -10,7 +10,7 @@ use std::fmt;
 
 use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
-use flott_core::memory::{MemoryBudget, MemoryUse};
+use flott_core::memory::{MemoryBudget, MemoryUse, size};
 
 pub use machine::Machine;
 
@@ -312,16 +312,4 @@ fn table(total_key: &str, total: u64, parts: &[Part]) -> String {
     out += &line("sum", sum(parts), "");
     out += &line(total_key, total, "to hold them");
     out
-}
-
-/// A size as people write it: in the largest unit of which it is a whole number, or ten or more.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [(u32, &str); 4] = [(40, "tb"), (30, "gb"), (20, "mb"), (10, "kb")];
-    for (shift, unit) in UNITS {
-        let one = 1u64 << shift;
-        if bytes >= one && (bytes.is_multiple_of(one) || bytes >= one * 10) {
-            return format!("{} {unit}", (bytes / one) + u64::from(bytes % one >= one / 2));
-        }
-    }
-    format!("{bytes} bytes")
 }

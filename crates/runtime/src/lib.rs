@@ -8,7 +8,6 @@ pub mod alignment;
 mod chain;
 pub mod channel;
 mod driver;
-pub mod encoding;
 mod gate;
 mod head;
 pub mod in_flight;
@@ -25,13 +24,11 @@ mod waker;
 pub use alignment::AlignmentGroup;
 pub use channel::{ChannelOptions, ChannelReceiver, ChannelSender, Taken, TrySendError, channel, channel_at};
 pub use driver::spawn_task;
-pub use encoding::{decode_split, encode_split};
 pub use in_flight::{InFlightCut, InFlightData, PortRoute, Queued};
 pub use output::HashRoute;
 pub use sink::{SinkOperator, SinkOptions};
-pub use source_head::SPLITS_STATE;
 pub use task::{
-    ChainedOperator, MailboxError, OutputSpec, Recovered, SourceHeadSpec, Task, TaskCommand, TaskCut, TaskEvent,
-    TaskHandle, TaskHead, TaskListener, TaskOptions, TaskProgress, TaskSpec,
+    ChainedOperator, MailboxError, OutputSpec, Recovered, SourceHeadSpec, Task, TaskCut, TaskEvent, TaskHandle,
+    TaskHead, TaskListener, TaskOptions, TaskProgress, TaskSpec,
 };
 pub use waker::TaskWaker;

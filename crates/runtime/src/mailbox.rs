@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flott_core::ids::SubtaskId;
+use flott_core::task::TaskCommand;
 
-use crate::task::TaskCommand;
 use crate::waker::TaskWaker;
 
 struct Shared {

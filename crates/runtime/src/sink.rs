@@ -9,13 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flott_core::batch::ChangeBatch;
 use flott_core::batch_codec::{decode_batch, encode_batch};
+use flott_core::encoding::{decode_committable, encode_committable};
 use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::operator::{Notification, Operator, OperatorContext, OperatorEvent, OperatorProperties, Progress};
 use flott_core::sink::{CommitError, Committable, Committer, Sink, SinkContext, SinkWriter, WriteStatus};
 use flott_core::snapshot::Redistribution;
-
-use crate::encoding::{decode_committable, encode_committable};
 
 const WRITER_STATE: &str = "writer";
 const COMMITTABLES_STATE: &str = "committables";

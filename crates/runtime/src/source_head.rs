@@ -6,6 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use flott_core::element::{Barrier, Signal};
+use flott_core::encoding::{SPLITS_STATE, encode_split};
 use flott_core::error::{Error, Result};
 use flott_core::ids::CheckpointId;
 use flott_core::metrics::TaskMetrics;
@@ -14,15 +15,11 @@ use flott_core::source::{ReaderEvent, SourceTransform, Split};
 use flott_core::time::{EventTime, SharedClock};
 
 use crate::alignment::AlignmentMember;
-use crate::encoding::encode_split;
 use crate::gate::{preloaded, take_barrier};
 use crate::head::{BarrierItem, HeadPoll, Item};
 use crate::in_flight::{InFlightItem, Queued};
 use crate::panics::guard;
 use crate::task::SourceHeadSpec;
-
-/// Name of the operator state entry with the positions of a source.
-pub const SPLITS_STATE: &str = "splits";
 
 /// How often a source whose splits are paused looks at its group again.
 const ALIGNMENT_INTERVAL_MS: i64 = 20;

@@ -15,8 +15,9 @@ use flott_core::memory::MemoryBudget;
 use flott_core::metrics::{OperatorMetrics, TaskMetrics};
 use flott_core::operator::{Notification, Operator, OperatorContext, Outbox, TARGET_BATCH_ROWS};
 use flott_core::snapshot::{OperatorCut, OperatorStateStore};
-use flott_core::source::{SourceTransformFactory, Split, SplitReader, WatermarkOptions};
+use flott_core::source::{SourceTransformFactory, SplitReader, WatermarkOptions};
 use flott_core::state::StateBackend;
+use flott_core::task::TaskCommand;
 use flott_core::time::{EventTime, SharedClock};
 use flott_plan::stream_graph::Partitioner;
 
@@ -158,31 +159,6 @@ pub struct OutputSpec {
     pub key_fields: Vec<FieldRef>,
     /// One channel per subtask of the consumer; for `Forward` exactly the one to the subtask of the same index.
     pub channels: Vec<ChannelSender>,
-}
-
-/// What a task is told. Delivered in order through its mailbox.
-#[derive(Clone, Debug)]
-pub enum TaskCommand {
-    /// Sources: snapshot the reader and inject this barrier.
-    Trigger(Barrier),
-    /// What became of a checkpoint.
-    Notify(Notification),
-    /// Sources: read these splits.
-    AssignSplits {
-        /// The splits, with positions.
-        splits: Vec<Split>,
-        /// No other will come: the source ends when its splits have.
-        no_more: bool,
-    },
-    /// Put in what a rescaled checkpoint held in front of this operator, if it is of this task, and say when nothing is on
-    /// its way here any more.
-    Drain(OperatorId),
-    /// Everything that the checkpoint held has been processed: the job goes on.
-    Resume,
-    /// Stop now; nothing is flushed.
-    Cancel,
-    /// The final checkpoint is complete: the task ends once its sinks have committed.
-    FinishJob,
 }
 
 /// What a task says.

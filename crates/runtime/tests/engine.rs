@@ -6,8 +6,9 @@ mod kit;
 use std::sync::Arc;
 
 use flott_core::operator::Notification;
+use flott_core::task::TaskCommand;
 use flott_core::time::{ManualClock, SystemClock};
-use flott_runtime::{TaskCommand, TaskProgress, spawn_task};
+use flott_runtime::{TaskProgress, spawn_task};
 use kit::{Job, JobSpec, Mode, SINK, SUM, build};
 
 /// Runs a job on threads until every task has ended.

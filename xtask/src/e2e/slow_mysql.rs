@@ -88,7 +88,7 @@ fn start(binary: &Path, script: &Path, stage: &Stage) -> Result<Running, String>
     let mut command = Command::new(binary);
     command.args(["sql", "-q", "-f"]).arg(script).current_dir(&stage.dir);
     // When checkpoints are triggered and completed is in the log, with the time.
-    command.env("RUST_LOG", "info,flott_launcher=debug").env("NO_COLOR", "1");
+    command.env("RUST_LOG", "info,flott_jobmanager=debug").env("NO_COLOR", "1");
     Running::spawn(&mut command)
 }
 

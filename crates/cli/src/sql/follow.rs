@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use flott_core::error::Result;
+use flott_core::memory::size;
 use flott_core::time::{SharedClock, SystemClock};
-use flott_launcher::memory::size;
 use flott_launcher::{Diagnosis, JobClient, JobStatus, Progress, age};
 
 use super::interrupt;

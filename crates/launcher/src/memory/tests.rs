@@ -142,17 +142,3 @@ fn without_a_size_the_machine_decides() {
     assert_eq!(Machine::read(&two).process_bytes, 1 << 30);
     assert!(Machine::read(&|_| None).reason.contains("does not say"));
 }
-
-#[test]
-fn sizes_read_as_people_write_them() {
-    for (bytes, text) in [
-        (0, "0 bytes"),
-        (1 << 30, "1 gb"),
-        (1728 * MB, "1728 mb"),
-        (1536, "1536 bytes"),
-        (u64::MAX, "16777216 tb"),
-        (25 << 30, "25 gb"),
-    ] {
-        assert_eq!(size(bytes), text);
-    }
-}

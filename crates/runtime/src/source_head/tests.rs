@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use arrow_schema::DataType;
 use flott_core::batch::ChangeBatch;
 use flott_core::element::BarrierOptions;
+use flott_core::encoding::decode_split;
 use flott_core::ids::OperatorId;
 use flott_core::source::{SourceTransformFactory, SplitReader, WatermarkOptions};
 use flott_core::time::{Clock, ManualClock};
 
 use super::*;
 use crate::alignment::AlignmentGroup;
-use crate::encoding::decode_split;
 use crate::testing::{batch, render_batch, schema};
 
 /// Answers polls from a script: `a 5` is a row with time 5 of split a, `a end` its end, `wait 50`, `drained`.

@@ -5,12 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use flott_core::element::{Barrier, BarrierOptions};
+use flott_core::encoding::decode_split;
 use flott_core::ids::{CheckpointId, OperatorId, SubtaskId};
 use flott_core::operator::Notification;
 use flott_core::snapshot::OperatorSubtaskState;
+use flott_core::task::TaskCommand;
 use flott_core::time::SystemClock;
 use flott_runtime::testing::MemoryChunks;
-use flott_runtime::{TaskCommand, TaskEvent, TaskHandle, TaskListener, decode_split};
+use flott_runtime::{TaskEvent, TaskHandle, TaskListener};
 
 use super::{JobSpec, MIDDLE, POISON, Restore, SINK, SOURCE, SUM, number_splits};
 

@@ -1,8 +1,10 @@
-//! The threads that write checkpoints: they take work in order and answer with an event. They decide nothing.
+//! Threads that write to the checkpoint storage: they take work in order and answer with an event. They decide nothing.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use flott_core::error::{Error, Result};
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -12,8 +14,8 @@ struct Queue {
     closed: bool,
 }
 
-/// A fixed number of threads behind one queue. The queue holds at most one cut per subtask and concurrent checkpoint, and
-/// one publication: bounded by those who fill it.
+/// A fixed number of threads behind one queue, which is bounded by those who fill it: one cut per subtask and concurrent checkpoint, or one
+/// publication with what was given up or retired since the last.
 pub struct WorkThreads {
     shared: Arc<(Mutex<Queue>, Condvar)>,
     threads: Vec<JoinHandle<()>>,
@@ -65,4 +67,10 @@ fn run(shared: &(Mutex<Queue>, Condvar)) {
             None => return,
         }
     }
+}
+
+/// Calls `f`; a panic comes back as an error, so that whoever waits for the answer gets one.
+pub fn caught<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+        .unwrap_or_else(|_| Err(Error::bug("storing a checkpoint panicked; the place is on standard error")))
 }

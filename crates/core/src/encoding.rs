@@ -1,10 +1,14 @@
 //! How splits and committables lie in operator state: a version byte, then length-prefixed little-endian fields. Frozen.
 
 use bytes::Bytes;
-use flott_core::error::{Error, Result};
-use flott_core::ids::CheckpointId;
-use flott_core::sink::Committable;
-use flott_core::source::Split;
+
+use crate::error::{Error, Result};
+use crate::ids::CheckpointId;
+use crate::sink::Committable;
+use crate::source::Split;
+
+/// Name of the operator state entry with the positions of a source.
+pub const SPLITS_STATE: &str = "splits";
 
 const VERSION: u8 = 1;
 

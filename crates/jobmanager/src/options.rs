@@ -8,7 +8,6 @@ use flott_core::config::{Configuration, keys};
 use flott_core::error::{Error, Result};
 use flott_core::ids::JobId;
 use flott_plan::job_graph::JobGraphOptions;
-use flott_runtime::TaskOptions;
 
 use crate::progress::JobStatus;
 
@@ -32,8 +31,6 @@ pub struct JobOptions {
     pub checkpoint: CheckpointOptions,
     /// What follows a failure.
     pub restart: RestartOptions,
-    /// Sizes of tasks.
-    pub task: TaskOptions,
     /// `flott.state.over-budget` is `fail`, or is not set while a size of memory is.
     pub fails_over_state_budget: bool,
     /// `execution.checkpointing.dir`.
@@ -42,8 +39,6 @@ pub struct JobOptions {
     pub inline_threshold_bytes: usize,
     /// `execution.checkpointing.num-retained`.
     pub num_retained: usize,
-    /// Snapshots refer to unchanged parts of earlier ones.
-    pub incremental: bool,
     /// `execution.checkpointing.externalized-checkpoint-retention` is RETAIN_ON_CANCELLATION.
     pub retain_on_cancellation: bool,
     /// `DELETE_ON_CANCELLATION`: kept when the job fails.
@@ -69,7 +64,6 @@ impl JobOptions {
             },
             checkpoint: checkpoint_options(config, interval_ms),
             restart: restart_options(config, interval_ms.is_some()),
-            task: task_options(config),
             fails_over_state_budget: match config.enum_value(keys::STATE_OVER_BUDGET) {
                 Some(chosen) => chosen == "fail",
                 None => config.iter().any(|(key, _)| key.starts_with("taskmanager.memory.") && key.ends_with(".size")),
@@ -77,7 +71,6 @@ impl JobOptions {
             checkpoint_dir: config.string(keys::CHECKPOINT_DIR),
             inline_threshold_bytes: size(config.memory_bytes(keys::CHECKPOINT_INLINE_THRESHOLD), 20 * 1024),
             num_retained: positive(keys::CHECKPOINT_NUM_RETAINED).unwrap_or(1) as usize,
-            incremental: config.bool(keys::CHECKPOINT_INCREMENTAL),
             retain_on_cancellation,
             retain_on_failure: retain_on_cancellation || retention == Some("DELETE_ON_CANCELLATION"),
             restore: match config.string(keys::RECOVERY_PATH).filter(|p| !p.is_empty()) {
@@ -198,17 +191,6 @@ fn restart_options(config: &Configuration, checkpointing: bool) -> RestartOption
     fraction(keys::RESTART_EXP_MULTIPLIER, &mut options.backoff_multiplier);
     fraction(keys::RESTART_EXP_JITTER, &mut options.jitter_factor);
     number(keys::RESTART_EXP_ATTEMPTS, &mut options.attempts_before_reset);
-    options
-}
-
-fn task_options(config: &Configuration) -> TaskOptions {
-    let mut options = TaskOptions::default();
-    if let Some(ms) = config.duration_ms(keys::BUFFER_TIMEOUT) {
-        options.buffer_timeout_ms = ms;
-    }
-    if let Some(ms) = config.duration_ms(keys::AUTO_WATERMARK_INTERVAL) {
-        options.watermark_interval_ms = ms;
-    }
     options
 }
 

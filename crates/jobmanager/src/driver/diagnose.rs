@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use flott_checkpoint::stats::Diagnosis;
 use flott_core::config::keys;
 use flott_core::error::Error;
-use flott_core::memory::MemoryUse;
+use flott_core::memory::{MemoryUse, size};
 
-use super::{JobMaster, State};
-use crate::memory::size;
+use super::JobDriver;
+use crate::job_master::Event;
 use crate::progress::StateSize;
 
 /// Between two looks at all counters; the figures of a checkpoint are at most this much off.
@@ -21,41 +21,42 @@ const NEARLY_FULL: f64 = 0.8;
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     looked_ms: Option<i64>,
+    weighed_ms: Option<i64>,
     /// Bytes of state from which on it is told again.
     state_told_bytes: usize,
     /// The held-back reservations that were told.
     refused_told: BTreeMap<&'static str, usize>,
 }
 
-impl JobMaster {
-    /// Looks at all counters, unless that was just done, and tells what takes long. Returns whether it looked.
-    pub(super) fn look(&mut self, now_ms: i64) -> bool {
-        if self.looks.looked_ms.is_some_and(|at| now_ms.saturating_sub(at) < LOOK_EVERY_MS && now_ms >= at) {
-            return false;
+impl JobDriver {
+    /// Looks at all counters, unless that was just done, and tells what takes long.
+    pub(super) fn look(&mut self, now_ms: i64) {
+        if !is_due(&mut self.looks.looked_ms, now_ms) {
+            return;
         }
-        self.looks.looked_ms = Some(now_ms);
-        let mut figures = self.parts.board.figures(now_ms);
-        figures.storage = self.parts.storage.slow_calls();
-        figures.storage_endpoint = self.parts.storage.uri();
-        let stats = self.parts.coordinator.stats_mut();
+        let mut figures = self.board.figures(now_ms);
+        figures.storage = self.storage.slow_calls();
+        figures.storage_endpoint = self.storage.uri();
+        let running = self.master.is_running();
+        let stats = self.master.coordinator_mut().stats_mut();
         stats.observe(figures);
-        if matches!(self.state, State::Running { .. }) {
+        if running {
             stats.watch(now_ms);
         }
-        let stats = self.parts.coordinator.stats();
-        self.parts.board.set_late_messages(stats.late_messages);
+        let stats = self.master.coordinator().stats();
+        self.board.set_late_messages(stats.late_messages);
         if let Some(age_ms) =
-            stats.recovery_point_age_ms(now_ms).filter(|_| self.parts.options.checkpoint.interval_ms.is_some())
+            stats.recovery_point_age_ms(now_ms).filter(|_| self.options.checkpoint.interval_ms.is_some())
         {
-            self.parts.board.set_recovery_point(now_ms - age_ms);
+            self.board.set_recovery_point(now_ms - age_ms);
         }
         self.tell_diagnoses();
-        true
     }
 
     /// What is due every now and then, between events: it may fail the job.
     pub(super) fn look_after(&mut self, now_ms: i64) {
-        if self.look(now_ms) {
+        self.look(now_ms);
+        if is_due(&mut self.looks.weighed_ms, now_ms) {
             self.weigh_state();
             self.tell_refusals();
         }
@@ -63,41 +64,39 @@ impl JobMaster {
 
     /// Tells what the history found.
     pub(super) fn tell_diagnoses(&mut self) {
-        for diagnosis in self.parts.coordinator.stats_mut().take_diagnoses() {
-            tracing::warn!(target: "flott::diagnosis", job = %self.parts.description.name, "{diagnosis}");
-            self.parts.board.diagnosis(diagnosis);
+        for diagnosis in self.master.coordinator_mut().stats_mut().take_diagnoses() {
+            tracing::warn!(target: "flott::diagnosis", job = %self.description.name, "{diagnosis}");
+            self.board.diagnosis(diagnosis);
         }
     }
 
     /// Compares the state of all operators with its budget.
     fn weigh_state(&mut self) {
-        let sizes = self.parts.board.state_sizes();
+        let sizes = self.board.state_sizes();
         let used: usize = sizes.iter().map(|s| s.bytes).sum();
         self.state_memory.resize(used);
-        let limit = self.parts.memory.limit_bytes(MemoryUse::State);
-        let all = self.parts.memory.used_bytes(MemoryUse::State);
-        if limit == usize::MAX
-            || (all as f64) < limit as f64 * NEARLY_FULL
-            || !matches!(self.state, State::Running { .. })
-        {
+        let limit = self.memory.limit_bytes(MemoryUse::State);
+        let all = self.memory.used_bytes(MemoryUse::State);
+        if limit == usize::MAX || (all as f64) < limit as f64 * NEARLY_FULL || !self.master.is_running() {
             return;
         }
         let Some(largest) = sizes.first() else { return };
         let error = over_budget(largest, all, limit);
-        if all > limit && self.parts.options.fails_over_state_budget {
-            return self.on_failure(error);
+        if all > limit && self.options.fails_over_state_budget {
+            let attempt = self.master.attempt();
+            return self.step(Event::Failed { attempt, error });
         }
         if all >= self.looks.state_told_bytes {
             self.looks.state_told_bytes = all.saturating_add(limit / 5);
             let diagnosis = Diagnosis::from(error);
-            tracing::warn!(target: "flott::diagnosis", job = %self.parts.description.name, "{diagnosis}");
-            self.parts.board.diagnosis(diagnosis);
+            tracing::warn!(target: "flott::diagnosis", job = %self.description.name, "{diagnosis}");
+            self.board.diagnosis(diagnosis);
         }
     }
 
     /// Says once, and again at every tenfold, that somebody had to wait for memory.
     fn tell_refusals(&mut self) {
-        for f in self.parts.memory.figures() {
+        for f in self.memory.figures() {
             let next = self.looks.refused_told.entry(f.of.name()).or_insert(1);
             if f.refused >= *next {
                 *next = f.refused.saturating_mul(10);
@@ -111,6 +110,15 @@ impl JobMaster {
             }
         }
     }
+}
+
+/// Whether so much time has passed since `last`, which is then now.
+fn is_due(last: &mut Option<i64>, now_ms: i64) -> bool {
+    let due = last.is_none_or(|at| now_ms.saturating_sub(at) >= LOOK_EVERY_MS || now_ms < at);
+    if due {
+        *last = Some(now_ms);
+    }
+    due
 }
 
 /// State has outgrown its budget, or nearly: names the largest operator.
