@@ -42,9 +42,8 @@ enum Mode {
 
 /// Parallelism of the runs of [`Mode::Overtaken`]: the first two are killed. The second goes on where the first was, the third elsewhere.
 const OVERTAKEN: [u32; 3] = [2, 2, 3];
-/// TaskManagers of these runs, with real connections between them; other modes run within one. The last run is at another parallelism, which
-/// needs rows in flight put in step by step.
-const TASK_MANAGERS: [u32; 3] = [2, 2, 1];
+/// TaskManagers of these runs, with real connections between them; other modes run within one.
+const TASK_MANAGERS: [u32; 3] = [2, 2, 3];
 /// How long its sink takes for a batch.
 const PAUSE_MS: i64 = 15;
 

@@ -4,8 +4,11 @@ use crate::element::Barrier;
 use crate::error::Error;
 use crate::ids::{CheckpointId, OperatorId};
 use crate::operator::Notification;
-use crate::snapshot::{SubtaskCheckpointStats, SubtaskState};
+use crate::snapshot::{ChannelAddress, SubtaskCheckpointStats, SubtaskState};
 use crate::source::Split;
+
+/// Elements that were ever put into channels.
+pub type Sent = Vec<(ChannelAddress, u64)>;
 
 /// What a task is told. Delivered in order through its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +24,14 @@ pub enum TaskCommand {
         /// No other will come: the source ends when its splits have.
         no_more: bool,
     },
-    /// Put in what a rescaled checkpoint held in front of this operator, if it is of this task, and say when nothing is on
+    /// Put in what a rescaled checkpoint held in front of an operator, if it is of this task, and say when nothing is on
     /// its way here any more.
-    Drain(OperatorId),
+    Drain {
+        /// The operator.
+        operator: OperatorId,
+        /// What has been sent here, as [`TaskReport::Drained`] told: on a connection it is in nobody's queue.
+        sent: Sent,
+    },
     /// Everything that the checkpoint held has been processed: the job goes on.
     Resume,
     /// Stop now; nothing is flushed.
@@ -67,7 +75,12 @@ pub enum TaskReport {
         reason: String,
     },
     /// Nothing of what was put in by [`TaskCommand::Drain`] is on its way here any more.
-    Drained(OperatorId),
+    Drained {
+        /// The operator that it was put in for.
+        operator: OperatorId,
+        /// What this task has sent.
+        sent: Sent,
+    },
     /// All data has passed through the task. It still takes barriers.
     EndOfData,
     /// It ended as told by [`TaskCommand::FinishJob`].

@@ -11,7 +11,8 @@ use flott_checkpoint::{Action as CheckpointAction, CheckpointCoordinator};
 use flott_core::config::Configuration;
 use flott_core::operator::Notification;
 use flott_core::snapshot::{
-    ChunkLocation, ChunkRef, ChunkScope, InFlightPlace, InFlightSegment, SubtaskCheckpointStats, SubtaskState,
+    ChannelAddress, ChunkLocation, ChunkRef, ChunkScope, InFlightPlace, InFlightSegment, SubtaskCheckpointStats,
+    SubtaskState,
 };
 use flott_core::source::Split;
 use flott_core::task::{TaskCommand, TaskReport};
@@ -227,7 +228,7 @@ fn report(what: &str) -> TaskReport {
         ("ends", _) => TaskReport::EndOfData,
         ("finished", _) => TaskReport::Finished,
         ("canceled", _) => TaskReport::Canceled,
-        ("drained", _) => TaskReport::Drained(OperatorId(0)),
+        ("drained", to) => TaskReport::Drained { operator: OperatorId(0), sent: sent(to) },
         ("failed", kind) => TaskReport::Failed(error(kind)),
         ("ack", id) => TaskReport::Acknowledged {
             checkpoint: checkpoint(id),
@@ -242,6 +243,22 @@ fn report(what: &str) -> TaskReport {
         }
         _ => panic!("what is `{what}`?"),
     }
+}
+
+/// `b0>c0:3`: three elements from b0 to c0.
+fn sent(text: &str) -> Vec<(ChannelAddress, u64)> {
+    let Some((channel, count)) = text.split_once(':') else { return Vec::new() };
+    let (from, to) = channel.split_once('>').expect("from>to");
+    let (from, to) = (subtask(from), subtask(to));
+    let address = ChannelAddress {
+        operator: OperatorId(to.vertex.0),
+        subtask: to.index,
+        edge: 0,
+        port: 0,
+        producer: OperatorId(from.vertex.0),
+        from: from.index,
+    };
+    vec![(address, count.parse().expect("a number"))]
 }
 
 /// State with a file, which is to be deleted if nobody wants it.
@@ -294,7 +311,10 @@ fn show_command(command: &TaskCommand) -> String {
             let ids: Vec<&str> = splits.iter().map(|s| s.id.as_str()).collect();
             format!("read [{}]{}", ids.join(" "), if *no_more { ", no more" } else { "" })
         }
-        TaskCommand::Drain(operator) => format!("drain {}", vertex_name(VertexId(operator.0))),
+        TaskCommand::Drain { operator, sent } => {
+            let sent = sent.iter().map(|(a, n)| format!(" {}{} sent {n}", vertex_name(VertexId(a.producer.0)), a.from));
+            format!("drain {}{}", vertex_name(VertexId(operator.0)), sent.collect::<String>())
+        }
         TaskCommand::Resume => "resume".into(),
         TaskCommand::Cancel => "cancel".into(),
         TaskCommand::FinishJob => "finish".into(),

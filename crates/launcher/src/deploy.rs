@@ -114,9 +114,6 @@ impl Plan<'_> {
             Some(r) => InFlight::load(self.graph, &r.metadata, &*r.reader)?,
             None => InFlight::default(),
         };
-        if self.network.is_some() && in_flight.is_staged() {
-            return Err(staged_over_network());
-        }
         let (mut senders, mut receivers, ends) = self.channels(&wakers, &mut in_flight);
         let mut links = self.network.as_ref().map(|n| n.connect(self.job, self.run, self.attempt, ends)).transpose()?;
         let mut groups = BTreeMap::new();
@@ -339,15 +336,6 @@ impl Plan<'_> {
             metrics,
         })
     }
-}
-
-/// What is in a channel is counted as arrived by the next operator to be filled; what is on a connection would not be.
-fn staged_over_network() -> Error {
-    Error::user(
-        "job.staged",
-        "rows in flight of a checkpoint cannot be put in at another parallelism over several TaskManagers yet",
-    )
-    .hint("restore with the parallelism of the checkpoint, or from a checkpoint without rows in flight, such as a savepoint")
 }
 
 /// Fields of columns that leave a vertex.

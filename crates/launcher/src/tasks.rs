@@ -89,7 +89,7 @@ impl TaskListener for Listener {
             TaskEvent::Cut(cut) => return self.uploads.submit(subtask, attempt, cut),
             TaskEvent::Running => TaskReport::Running,
             TaskEvent::Declined { checkpoint, reason } => TaskReport::Declined { checkpoint, storing: false, reason },
-            TaskEvent::Drained(operator) => TaskReport::Drained(operator),
+            TaskEvent::Drained(operator, sent) => TaskReport::Drained { operator, sent },
             TaskEvent::EndOfData => TaskReport::EndOfData,
             TaskEvent::Finished => TaskReport::Finished,
             TaskEvent::Failed(e) => TaskReport::Failed(e),

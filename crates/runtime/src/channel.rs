@@ -64,6 +64,10 @@ pub struct Taken {
 impl Taken {
     /// What is never reached.
     pub const NEVER: Taken = Taken { batches: u64::MAX, signals: u64::MAX };
+    /// Both together.
+    pub(crate) fn elements(self) -> u64 {
+        self.batches.saturating_add(self.signals)
+    }
 }
 
 impl Queue {
@@ -74,6 +78,11 @@ impl Queue {
             Element::Signal(_) => self.taken.signals += 1,
         }
         self.is_due()
+    }
+    /// What was put into it so far.
+    fn put(&self) -> Taken {
+        let (batches, all) = (self.batches as u64, self.elements.len() as u64);
+        Taken { batches: self.taken.batches + batches, signals: self.taken.signals + all - batches }
     }
     /// Whether the sender is to be woken for what was taken; it is so once.
     fn is_due(&mut self) -> bool {
@@ -236,9 +245,7 @@ impl ChannelSender {
     }
     /// What was put into it so far: taken since, or still queued.
     pub fn put(&self) -> Taken {
-        let q = self.0.lock();
-        let (batches, all) = (q.batches as u64, q.elements.len() as u64);
-        Taken { batches: q.taken.batches + batches, signals: q.taken.signals + all - batches }
+        self.0.lock().put()
     }
     /// Wakes the sender, once, when so many batches or so many signals have been taken; at once if they have. A call that asked for
     /// less still counts.
@@ -298,6 +305,10 @@ impl ChannelReceiver {
         q.held = held;
         let wake = !held && std::mem::take(&mut q.sender_waits);
         self.0.release(q, wake);
+    }
+    /// What was put into it so far: taken since, or still queued.
+    pub(crate) fn put(&self) -> Taken {
+        self.0.lock().put()
     }
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {

@@ -11,6 +11,7 @@ use flott_core::batch::ChangeBatch;
 use flott_core::element::{Barrier, Element, Signal};
 use flott_core::error::Result;
 use flott_core::ids::CheckpointId;
+use flott_core::task::Sent;
 
 use crate::aligner::{AlignedBarrier, Alignment, BarrierAligner};
 use crate::channel::ChannelReceiver;
@@ -94,6 +95,13 @@ impl InputGate {
         self.aligner.abort(checkpoint);
         self.capture.take_if(|c| c.checkpoint == checkpoint);
         self.captured.take_if(|c| c.checkpoint == checkpoint);
+    }
+    /// Whether everything that was sent here has come, and been read or not.
+    pub(crate) fn has_received(&self, sent: &Sent) -> bool {
+        sent.iter().all(|(address, count)| {
+            let channel = self.channels.iter().find(|c| c.receiver.address() == *address);
+            channel.is_none_or(|c| c.receiver.put().elements() >= *count)
+        })
     }
     /// Whether nothing has been read or waits to be.
     pub(crate) fn is_empty(&self) -> bool {

@@ -5,6 +5,7 @@ use flott_core::element::{Barrier, Signal};
 use flott_core::error::Result;
 use flott_core::ids::CheckpointId;
 use flott_core::snapshot::OperatorCut;
+use flott_core::task::Sent;
 
 use crate::gate::InputGate;
 use crate::in_flight::{InFlightItem, Queued};
@@ -95,6 +96,13 @@ impl Head {
         match self {
             Head::Source(s) => s.preload(queued),
             Head::Gate(g) => g.preload(queued),
+        }
+    }
+    /// Whether everything that was sent here has come, and been read or not.
+    pub(crate) fn has_received(&self, sent: &Sent) -> bool {
+        match self {
+            Head::Source(_) => true,
+            Head::Gate(g) => g.has_received(sent),
         }
     }
     /// Whether nothing has been read or waits to be.

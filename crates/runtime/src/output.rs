@@ -15,6 +15,7 @@ use flott_core::keys::RowCodec;
 use flott_core::metrics::TaskMetrics;
 use flott_core::snapshot::ChannelAddress;
 use flott_core::state::KeyBatch;
+use flott_core::task::Sent;
 use flott_plan::stream_graph::Partitioner;
 
 use crate::channel::{ChannelSender, TrySendError, overtaken};
@@ -116,6 +117,11 @@ impl Outputs {
         last.route(element)?;
         self.waiting = self.edges.iter_mut().map(Edge::flush).sum();
         Ok(())
+    }
+    /// What was ever sent.
+    pub(crate) fn sent(&self) -> Sent {
+        let channels = self.edges.iter().flat_map(|e| &e.channels);
+        channels.map(|c| (c.address(), c.put().elements())).collect()
     }
     /// Whether a barrier still waits in front of a channel.
     pub(crate) fn holds_barrier(&self, checkpoint: CheckpointId) -> bool {

@@ -17,7 +17,7 @@ use flott_core::operator::{Notification, Operator, OperatorContext, Outbox, TARG
 use flott_core::snapshot::{OperatorCut, OperatorStateStore};
 use flott_core::source::{SourceTransformFactory, SplitReader, WatermarkOptions};
 use flott_core::state::StateBackend;
-use flott_core::task::TaskCommand;
+use flott_core::task::{Sent, TaskCommand};
 use flott_core::time::{EventTime, SharedClock};
 use flott_plan::stream_graph::Partitioner;
 
@@ -174,8 +174,8 @@ pub enum TaskEvent {
         /// Why, one sentence.
         reason: String,
     },
-    /// Nothing of what was put in by [`TaskCommand::Drain`] is on its way here any more.
-    Drained(OperatorId),
+    /// Nothing of what was put in by [`TaskCommand::Drain`] is on its way here any more; what was sent on by then.
+    Drained(OperatorId, Sent),
     /// All data has passed through the chain. The task still takes barriers.
     EndOfData,
     /// It ended as told by [`TaskCommand::FinishJob`].
@@ -276,7 +276,7 @@ pub struct Task {
     /// What a rescaled checkpoint held, until it is put in.
     stages: Vec<(OperatorId, Queued)>,
     /// An operator's share has been put in: who asked is told when all is through.
-    draining: Option<OperatorId>,
+    draining: Option<(OperatorId, Sent)>,
     /// Rows of the last operator that were counted as given to a sink.
     sunk: u64,
 }
@@ -548,7 +548,7 @@ impl Task {
                         )));
                     }
                 },
-                TaskCommand::Drain(operator) => self.drain(operator)?,
+                TaskCommand::Drain { operator, sent } => self.drain(operator, sent)?,
                 TaskCommand::Resume => self.chain.pause(false),
                 TaskCommand::FinishJob => self.finish_requested = true,
                 // Cancelling sets a flag of its own and never lies in the queue.

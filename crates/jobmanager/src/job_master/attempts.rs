@@ -3,8 +3,9 @@
 use flott_checkpoint::{Event as CheckpointEvent, RestartDecision};
 use flott_core::error::{Error, ErrorKind, Result};
 use flott_core::ids::{OperatorId, SubtaskId};
+use flott_core::snapshot::ChannelAddress;
 use flott_core::source::Split;
-use flott_core::task::TaskCommand;
+use flott_core::task::{Sent, TaskCommand};
 
 use super::splits::{Assignment, Splits};
 use super::state::{Attempt, Phase, Then};
@@ -112,7 +113,13 @@ impl JobMaster {
         if let Some((operator, vertex)) = self.attempt.drains.pop_front() {
             let to: Vec<SubtaskId> = self.subtasks.iter().filter(|s| s.vertex == vertex).copied().collect();
             self.attempt.draining = to.len();
-            return self.order(Action::Tell { to, command: TaskCommand::Drain(operator) });
+            for subtask in to {
+                // A vertex has the number of its head.
+                let here = |a: &ChannelAddress| a.operator.0 == subtask.vertex.0 && a.subtask == subtask.index;
+                let sent = self.attempt.sent.iter().filter(|(a, _)| here(a)).map(|(a, n)| (*a, *n)).collect();
+                self.order(Action::Tell { to: vec![subtask], command: TaskCommand::Drain { operator, sent } });
+            }
+            return;
         }
         self.tell_all(TaskCommand::Resume);
         let starts = std::mem::take(&mut self.attempt.held_back);
@@ -121,7 +128,8 @@ impl JobMaster {
     }
 
     /// A task has nothing of the present step on its way any more.
-    pub(super) fn on_drained(&mut self) {
+    pub(super) fn on_drained(&mut self, sent: Sent) {
+        self.attempt.sent.extend(sent);
         self.attempt.draining = self.attempt.draining.saturating_sub(1);
         if self.attempt.draining == 0 && self.is_running() {
             self.drain_next();

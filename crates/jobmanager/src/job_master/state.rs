@@ -1,8 +1,9 @@
 //! The job master's data and what must always hold of it; decisions are in `step` and `attempts`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use flott_checkpoint::{CheckpointCoordinator, Event as CheckpointEvent, RestartStrategy};
+use flott_core::snapshot::ChannelAddress;
 use flott_core::{Error, OperatorId, SubtaskId, VertexId};
 
 use super::Action;
@@ -50,6 +51,8 @@ pub(super) struct Attempt {
     /// How rows in flight of a rescaled checkpoint are put in, and how many tasks have not answered the present step.
     pub(super) drains: VecDeque<(OperatorId, VertexId)>,
     pub(super) draining: usize,
+    /// What tasks have sent through their channels by the end of their last step.
+    pub(super) sent: BTreeMap<ChannelAddress, u64>,
     /// Splits that sources get once all that is done.
     pub(super) held_back: Vec<Assignment>,
     pub(super) sources: Vec<Splits>,

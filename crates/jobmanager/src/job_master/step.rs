@@ -81,7 +81,7 @@ impl JobMaster {
                 self.coordinator.stats_mut().cut(checkpoint, subtask, passed);
             }
             TaskReport::Declined { .. } => {}
-            TaskReport::Drained(_) => self.on_drained(),
+            TaskReport::Drained { sent, .. } => self.on_drained(sent),
             // A task with nothing to read ends before its neighbours are up; the coordinator hears it once all are.
             TaskReport::EndOfData => match self.phase {
                 Phase::Running if !self.are_all_up() => self.attempt.ended_early.push(subtask),

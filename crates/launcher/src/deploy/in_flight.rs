@@ -37,11 +37,6 @@ impl InFlight {
         Ok(out)
     }
 
-    /// Whether rows are put in operator by operator.
-    pub(super) fn is_staged(&self) -> bool {
-        self.staged
-    }
-
     /// Puts what a channel held into it.
     pub(super) fn fill(&mut self, address: ChannelAddress, channel: &ChannelReceiver) {
         if !self.staged && !self.data.is_empty() {

@@ -4,6 +4,7 @@
 use flott_core::element::Barrier;
 use flott_core::error::{Error, Result};
 use flott_core::ids::{CheckpointId, OperatorId};
+use flott_core::task::Sent;
 
 use super::{Recovered, Task, TaskCut, TaskEvent};
 use crate::chain::Overtook;
@@ -211,9 +212,9 @@ impl Task {
         }
     }
 
-    /// Puts in an operator's share of what a rescaled checkpoint held.
-    pub(super) fn drain(&mut self, operator: OperatorId) -> Result<()> {
-        self.draining = Some(operator);
+    /// Puts in an operator's share of what a rescaled checkpoint held; `sent`: what has been sent here by now.
+    pub(super) fn drain(&mut self, operator: OperatorId, sent: Sent) -> Result<()> {
+        self.draining = Some((operator, sent));
         self.chain.pause(false);
         match self.stages.iter().position(|(o, _)| *o == operator) {
             Some(at) => {
@@ -226,13 +227,11 @@ impl Task {
 
     /// Says that nothing is on its way here, if somebody wants to know.
     pub(super) fn check_drained(&mut self) {
-        if let Some(operator) = self.draining
-            && self.outputs.is_ready()
-            && self.chain.is_empty()
-            && self.head.is_empty()
-        {
+        let Some((operator, sent)) = &self.draining else { return };
+        if self.outputs.is_ready() && self.chain.is_empty() && self.head.is_empty() && self.head.has_received(sent) {
+            let operator = *operator;
             self.draining = None;
-            self.say(TaskEvent::Drained(operator));
+            self.say(TaskEvent::Drained(operator, self.outputs.sent()));
         }
     }
 }

@@ -149,7 +149,7 @@ impl Coordinator {
             return self.trigger_next(s);
         };
         s.draining = s.handles.iter().filter(|h| h.subtask().vertex.0 == vertex.0).count();
-        self.send(s, |h| h.subtask().vertex.0 == vertex.0, &TaskCommand::Drain(operator));
+        self.send(s, |h| h.subtask().vertex.0 == vertex.0, &TaskCommand::Drain { operator, sent: Vec::new() });
     }
 
     fn trigger(&self, s: &mut State, last: bool) {
@@ -226,7 +226,7 @@ impl TaskListener for Coordinator {
                 }
             }
             TaskEvent::Cut(cut) => self.on_cut(&mut s, subtask, cut),
-            TaskEvent::Drained(_) => {
+            TaskEvent::Drained(..) => {
                 s.draining -= 1;
                 if s.draining == 0 {
                     self.drain_next(&mut s);
