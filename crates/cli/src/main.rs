@@ -11,7 +11,7 @@ mod output;
 mod sql;
 mod terminal;
 
-/// Batches are made by one thread and freed by another: glibc's arenas cost 4 to 8 % more CPU on Nexmark with two subtasks.
+/// Batches are made by one thread and freed by another: glibc's arenas cost 5 to 9 % more CPU on Nexmark with two subtasks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

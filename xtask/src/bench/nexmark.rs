@@ -383,7 +383,8 @@ impl Row {
             _ => own.to_string(),
         };
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-        let net = generator.filter(|_| self.setting.query != "generator").and_then(|g| {
+        // Beside what reading JSON costs, the rest of a query is noise.
+        let net = generator.filter(|_| self.setting.query != "generator" && !self.setting.file).and_then(|g| {
             let ((own, own_flink), flink) = (g.costs(), flink?);
             let own_flink = own_flink?;
             // What costs no more than the generator alone has no share of its own.
